@@ -1,0 +1,197 @@
+"""Every failure that a caller can act on.
+
+::
+
+    FastcountsError
+    ├── OptionError (ValueError)               an argument is wrong; nothing was read
+    ├── MemoryBudgetError (MemoryError)        the budget cannot hold one block
+    ├── MissingExtra (ImportError)             an optional library is not installed
+    ├── SourceError                            masks that cannot be read
+    │   ├── SourceNotFound (FileNotFoundError) nothing is there
+    │   ├── UnsupportedSource (TypeError)      what is there holds no labels
+    │   ├── AmbiguousSource (ValueError)       several label arrays, and none was named
+    │   ├── ReadError (OSError)                a block that cannot be read or decoded
+    │   └── MissingChunk (OSError)             a chunk that does not exist and may not be guessed
+    ├── LabelError (ValueError)                pixels that are no labels
+    │   ├── NonIntegralLabel                   a fraction, an infinity, or beyond 2**53
+    │   ├── LabelRangeError (OverflowError)    negative labels beside labels of 2**63 or more
+    │   └── UnexpectedLabel                    a label of no class, under ``strict``
+    ├── CountsError (ValueError)
+    │   ├── LedgerError                        numbers that do not add up
+    │   ├── IncompatibleCounts                 counts that must not be added or subtracted
+    │   ├── IncompleteCounts                   parts of the run are not there
+    │   └── FormatError                        a file that is no counts file
+    └── SolveError (ValueError)
+        ├── UnknownScheme                      no scheme of that name
+        ├── AbsentClass                        a class without pixels, and no policy for it
+        ├── PresenceNeeded                     the scheme needs counts per item
+        └── InfeasibleCosts                    no weights meet the stated costs
+
+The builtin in brackets is what a caller would already catch.
+``exit_code`` is what the command line ends with.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AbsentClass",
+    "AmbiguousSource",
+    "CountsError",
+    "FastcountsError",
+    "FormatError",
+    "IncompatibleCounts",
+    "IncompleteCounts",
+    "InfeasibleCosts",
+    "LabelError",
+    "LabelRangeError",
+    "LedgerError",
+    "MemoryBudgetError",
+    "MissingChunk",
+    "MissingExtra",
+    "NonIntegralLabel",
+    "OptionError",
+    "PresenceNeeded",
+    "ReadError",
+    "SolveError",
+    "SourceError",
+    "SourceNotFound",
+    "UnexpectedLabel",
+    "UnknownScheme",
+    "UnsupportedSource",
+]
+
+
+class FastcountsError(Exception):
+    """Base of every error that fastcounts raises on purpose."""
+
+    exit_code = 3
+
+
+class OptionError(FastcountsError, ValueError):
+    """An argument is wrong; nothing has been read."""
+
+    exit_code = 2
+
+
+class MemoryBudgetError(FastcountsError, MemoryError):
+    """The memory budget cannot hold what must be held at once."""
+
+    exit_code = 2
+
+
+class MissingExtra(FastcountsError, ImportError):
+    """An optional library is needed and not installed."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what}: install it with pip install 'fastcounts[{extra}]'")
+
+
+class SourceError(FastcountsError):
+    """Masks that cannot be read."""
+
+
+class SourceNotFound(SourceError, FileNotFoundError):
+    """Nothing is at the place that was named."""
+
+
+class UnsupportedSource(SourceError, TypeError):
+    """What was given exists and holds no labels that can be counted."""
+
+
+class AmbiguousSource(SourceError, ValueError):
+    """Several label arrays are there and none was named."""
+
+
+class ReadError(SourceError, OSError):
+    """A block cannot be read or decoded."""
+
+
+class MissingChunk(SourceError, OSError):
+    """A chunk does not exist and its content may not be assumed."""
+
+
+class LabelError(FastcountsError, ValueError):
+    """Pixels that are no labels."""
+
+
+class NonIntegralLabel(LabelError):
+    """A floating point pixel that is no label.
+
+    Parameters
+    ----------
+    value : the pixel: a fraction, an infinity, or more than 2**53 in magnitude.
+    index : its place, one coordinate an axis, in the array that was being counted.
+    where : what that array is called; empty while only the array is known.
+    """
+
+    def __init__(self, value: float, index: tuple[int, ...], where: str = "") -> None:
+        self.value = value
+        self.index = index
+        place = f"{where}, " if where else ""
+        super().__init__(
+            f"{place}pixel {index}: {value!r} is no label; labels are whole numbers up to 2**53 "
+            "in magnitude (NaN is nodata)"
+        )
+
+    def __reduce__(self) -> tuple[type[NonIntegralLabel], tuple[float, tuple[int, ...]]]:
+        return type(self), (self.value, self.index)
+
+
+class LabelRangeError(LabelError, OverflowError):
+    """Negative labels beside labels of 2**63 or more: no integer type holds both."""
+
+
+class UnexpectedLabel(LabelError):
+    """A label of no class, where ``strict`` forbids it."""
+
+    exit_code = 1
+
+
+class CountsError(FastcountsError, ValueError):
+    """Counts that cannot be what they claim."""
+
+
+class LedgerError(CountsError):
+    """Numbers that do not add up."""
+
+    exit_code = 5
+
+
+class IncompatibleCounts(CountsError):
+    """Counts that must not be added or subtracted."""
+
+    exit_code = 2
+
+
+class IncompleteCounts(CountsError):
+    """Parts of the run are not there."""
+
+    exit_code = 1
+
+
+class FormatError(CountsError):
+    """A file that is no counts file; the message names the field."""
+
+
+class SolveError(FastcountsError, ValueError):
+    """Weights that cannot be had from these counts."""
+
+    exit_code = 2
+
+
+class UnknownScheme(SolveError):
+    """No scheme of that name."""
+
+
+class AbsentClass(SolveError):
+    """A class without pixels, and no policy that says what it weighs."""
+
+
+class PresenceNeeded(SolveError):
+    """The scheme needs to know in how many items each class occurs."""
+
+
+class InfeasibleCosts(SolveError):
+    """No nonnegative weights meet the stated costs."""
