@@ -18,6 +18,7 @@
     │   └── UnexpectedLabel                    a label of no class, under ``strict``
     ├── CountsError (ValueError)
     │   ├── LedgerError                        numbers that do not add up
+    │   ├── CountsOverflow (OverflowError)     more pixels than int64 holds
     │   ├── IncompatibleCounts                 counts that must not be added or subtracted
     │   ├── IncompleteCounts                   parts of the run are not there
     │   └── FormatError                        a file that is no counts file
@@ -37,6 +38,7 @@ __all__ = [
     "AbsentClass",
     "AmbiguousSource",
     "CountsError",
+    "CountsOverflow",
     "FastcountsError",
     "FormatError",
     "IncompatibleCounts",
@@ -157,6 +159,10 @@ class LedgerError(CountsError):
     """Numbers that do not add up."""
 
     exit_code = 5
+
+
+class CountsOverflow(CountsError, OverflowError):
+    """More pixels than a signed 64-bit integer holds."""
 
 
 class IncompatibleCounts(CountsError):

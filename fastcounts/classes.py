@@ -1,0 +1,358 @@
+"""Which labels count as what: label types, class names, ignored labels, folding."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcounts.errors import FormatError, LabelRangeError, OptionError, UnsupportedSource
+
+__all__ = [
+    "Classes",
+    "Options",
+    "Sorted",
+    "as_integer",
+    "as_labels",
+    "check_label_dtype",
+    "concatenate_labels",
+    "labels_from_integers",
+    "sum_by_label",
+]
+
+Labels = NDArray[np.int64] | NDArray[np.uint64]
+Pixels = NDArray[np.int64]
+
+_SIGNED_END = 2**63
+_LABEL_KINDS = "biuf"
+_KIND_NAMES = {
+    "c": "complex numbers",
+    "O": "Python objects",
+    "S": "byte strings",
+    "U": "strings",
+    "T": "strings",
+    "V": "structured records",
+    "M": "dates",
+    "m": "durations",
+}
+
+
+def check_label_dtype(dtype: Any, where: str) -> np.dtype[Any]:
+    """Return ``dtype`` as a NumPy dtype if its values can be labels.
+
+    Booleans, integers of every width and floats (whose values have to be whole numbers) can.
+
+    Raises
+    ------
+    UnsupportedSource
+        For complex, object, string, structured and datetime types.
+    """
+    resolved: np.dtype[Any] = np.dtype(dtype)
+    if resolved.kind in _LABEL_KINDS and resolved.itemsize <= 8:
+        return resolved
+    what = _KIND_NAMES.get(resolved.kind, "numbers of that width")
+    raise UnsupportedSource(
+        f"{where}: dtype {resolved} holds {what}, which are no labels; "
+        "labels are booleans, integers, or floats with whole values"
+    )
+
+
+def as_labels(labels: NDArray[Any]) -> Labels:
+    """Give labels their one canonical type: int64, or uint64 where one is 2**63 or more."""
+    if labels.dtype == np.uint64 and labels.size and int(labels.max()) >= _SIGNED_END:
+        unsigned: NDArray[np.uint64] = labels.astype(np.uint64, copy=False)
+        return unsigned
+    signed: NDArray[np.int64] = labels.astype(np.int64, copy=False)
+    return signed
+
+
+def labels_from_integers(values: Sequence[int]) -> Labels:
+    """Turn Python integers, in their order, into a canonical label array."""
+    if not values:
+        return np.empty(0, np.int64)
+    low, high = min(values), max(values)
+    if high < _SIGNED_END and low >= -_SIGNED_END:
+        return np.array(values, np.int64)
+    if low < 0 or high >= 2 * _SIGNED_END:
+        raise LabelRangeError(_range_message(low, high))
+    return np.array(values, np.uint64)
+
+
+def _range_message(low: int, high: int) -> str:
+    return (
+        f"labels run from {low} to {high}: negative labels and labels of 2**63 or more do not "
+        "fit one integer type; map one of them to another value first"
+    )
+
+
+def concatenate_labels(parts: Sequence[Labels]) -> Labels:
+    """Join label arrays end to end, exactly; raises LabelRangeError if no type holds all."""
+    filled = [part for part in parts if part.size]
+    if not filled:
+        return np.empty(0, np.int64)
+    if all(part.dtype == filled[0].dtype for part in filled):
+        return np.concatenate(filled)
+    high = max(int(part.max()) for part in filled)
+    low = min(int(part.min()) for part in filled)
+    if low < 0:
+        raise LabelRangeError(_range_message(low, high))
+    return np.concatenate([part.astype(np.uint64) for part in filled])
+
+
+def sum_by_label(
+    labels: Sequence[Labels], columns: Sequence[Sequence[Pixels]]
+) -> tuple[Labels, list[Pixels]]:
+    """Add up columns of integers that stand under equal labels.
+
+    Parameters
+    ----------
+    labels : arrays of labels, in any order, repeats allowed.
+    columns : for each column, one int64 array beside each array of ``labels``.
+
+    Returns
+    -------
+    The distinct labels, sorted, and each column summed under them.  Sums wrap around; callers
+    that could pass 2**63 check the total.
+    """
+    joined = concatenate_labels(labels)
+    distinct, inverse = np.unique(joined, return_inverse=True)
+    sums = []
+    for column in columns:
+        total = np.zeros(distinct.size, np.int64)
+        if joined.size:
+            np.add.at(total, inverse, np.concatenate(column))
+        sums.append(total)
+    return as_labels(distinct), sums
+
+
+def as_integer(value: Any, what: str) -> int:
+    """Return ``value`` as an int, refusing booleans, floats and everything else."""
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise OptionError(f"{what}: expected a whole number, got {value!r}") from None
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes that labels belong to.
+
+    Attributes
+    ----------
+    assigned : the name of every label that belongs to a class (None: a class without a name),
+        by label, sorted.  Labels of one name fold into the smallest of them.
+    """
+
+    assigned: Mapping[int, str | None]
+
+    @classmethod
+    def parse(cls, classes: Any) -> Classes | None:
+        """Understand the ``classes`` argument: a number, names, a mapping, or None.
+
+        Raises
+        ------
+        OptionError
+            For anything else, and for a mapping whose keys are no whole numbers.
+        """
+        if classes is None or isinstance(classes, Classes):
+            return classes
+        if isinstance(classes, Mapping):
+            return cls._of_mapping(classes)
+        if isinstance(classes, Iterable) and not isinstance(classes, str | bytes):
+            names = list(classes)
+            if not all(isinstance(name, str) for name in names):
+                raise OptionError(f"classes: expected names, got {names!r}")
+            return cls._of_mapping(dict(enumerate(names)))
+        count = as_integer(classes, "classes")
+        if not 0 < count <= 1 << 24:
+            raise OptionError(f"classes: expected 1 to {1 << 24} classes, got {count}")
+        return cls(dict.fromkeys(range(count)))
+
+    @classmethod
+    def _of_mapping(cls, mapping: Mapping[Any, Any]) -> Classes:
+        if not mapping:
+            raise OptionError("classes: no class is given; leave it out to count every label")
+        assigned: dict[int, str | None] = {}
+        for key, name in mapping.items():
+            label = as_integer(key, "classes, label")
+            if name is not None and not isinstance(name, str):
+                raise OptionError(f"classes: label {label}: expected a name, got {name!r}")
+            assigned[label] = name
+        labels_from_integers(list(assigned))
+        return cls(dict(sorted(assigned.items())))
+
+    def without(self, ignored: Sequence[int]) -> Classes:
+        """The classes that are left when ``ignored`` labels are taken out."""
+        left = {label: name for label, name in self.assigned.items() if label not in set(ignored)}
+        if not left:
+            raise OptionError("classes: every class is ignored")
+        return Classes(left)
+
+    @cached_property
+    def representatives(self) -> Mapping[int, int]:
+        """For every label, the smallest label of its class."""
+        first: dict[str, int] = {}
+        return {
+            label: label if name is None else first.setdefault(name, label)
+            for label, name in self.assigned.items()
+        }
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The classes by their smallest label, sorted: (K,)."""
+        return labels_from_integers(sorted(set(self.representatives.values())))
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The name of each class that has one, by its smallest label."""
+        return {
+            label: name
+            for label, name in self.assigned.items()
+            if name is not None and self.representatives[label] == label
+        }
+
+    @property
+    def members(self) -> dict[int, tuple[int, ...]]:
+        """For each class of several labels, all of them, by the smallest."""
+        groups: dict[int, list[int]] = {}
+        for label, representative in self.representatives.items():
+            groups.setdefault(representative, []).append(label)
+        return {label: tuple(group) for label, group in groups.items() if len(group) > 1}
+
+    @cached_property
+    def _lookup(self) -> tuple[Labels, Labels]:
+        keys = labels_from_integers(list(self.representatives))
+        values: Labels = labels_from_integers(list(self.representatives.values()))
+        return keys, values if values.dtype == keys.dtype else values.astype(np.uint64)
+
+    def fold(self, labels: Labels) -> tuple[NDArray[np.bool_], Labels]:
+        """Say which of ``labels`` belong to a class, and the class of those that do."""
+        keys, representatives = self._lookup
+        wanted, given = _comparable(keys, labels)
+        place = np.minimum(np.searchsorted(wanted, given), wanted.size - 1)
+        known = wanted[place] == given
+        return known, as_labels(representatives[place[known]])
+
+
+def _comparable(left: Labels, right: Labels) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Two label arrays as one type in which they compare exactly."""
+    if left.dtype == right.dtype:
+        return left, right
+    if (left.size and left.min() < 0) or (right.size and right.min() < 0):
+        return left.astype(object), right.astype(object)
+    return left.astype(np.uint64), right.astype(np.uint64)
+
+
+class Sorted(NamedTuple):
+    """Labels and pixels of one tally, told apart."""
+
+    labels: Labels
+    """Class labels (folded, sorted) and ignored labels, together, sorted: (n,)."""
+    pixels: Pixels
+    unexpected_labels: Labels
+    unexpected_pixels: Pixels
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the meaning of a count; only Counts of equal options may be added.
+
+    Attributes
+    ----------
+    ignore : labels that belong to no class and are kept in the ledger, sorted.
+    classes : the classes, or None where every label is one.
+    items : what one image is: an axis, ``"file"``, ``"array"``, or ``"auto"``.
+    """
+
+    ignore: tuple[int, ...] = ()
+    classes: Classes | None = None
+    items: int | str = "auto"
+
+    @classmethod
+    def parse(cls, ignore: Any = None, classes: Any = None, items: Any = "auto") -> Options:
+        """Understand the arguments of the same names.
+
+        Raises
+        ------
+        OptionError
+            Naming the argument and what it should be.
+        """
+        if ignore is None:
+            ignore = ()
+        elif isinstance(ignore, str | bytes) or not isinstance(ignore, Iterable):
+            ignore = (ignore,)
+        ignored = tuple(sorted({as_integer(label, "ignore") for label in ignore}))
+        labels_from_integers(ignored)
+        parsed = Classes.parse(classes)
+        if parsed is not None:
+            parsed = parsed.without(ignored)
+        if isinstance(items, str):
+            if items not in ("auto", "file", "array"):
+                raise OptionError(
+                    f"items: expected an axis number, 'file', 'array' or 'auto', got {items!r}"
+                )
+        else:
+            items = as_integer(items, "items")
+        return cls(ignored, parsed, items)
+
+    @cached_property
+    def _ignored_labels(self) -> Labels:
+        return labels_from_integers(self.ignore)
+
+    def is_ignored(self, labels: Labels) -> NDArray[np.bool_]:
+        """Say which of ``labels`` are ignored: (n,)."""
+        if not self.ignore:
+            return np.zeros(labels.size, bool)
+        return np.isin(*_comparable(labels, self._ignored_labels))
+
+    def sort(self, labels: Labels, pixels: Pixels) -> Sorted:
+        """Tell class and ignored labels from unexpected ones, and fold the classes."""
+        if self.classes is None:
+            return Sorted(labels, pixels, np.empty(0, np.int64), np.empty(0, np.int64))
+        ignored = self.is_ignored(labels)
+        known, folded = self.classes.fold(labels[~ignored])
+        kept, (kept_pixels,) = sum_by_label(
+            [folded, labels[ignored]], [[pixels[~ignored][known], pixels[ignored]]]
+        )
+        return Sorted(
+            kept, kept_pixels, as_labels(labels[~ignored][~known]), pixels[~ignored][~known]
+        )
+
+    def difference(self, other: Options) -> str | None:
+        """Name the first option in which two counts differ, or None."""
+        for name in ("ignore", "classes", "items"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                return f"{name}: {_short(mine)} and {_short(theirs)}"
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as they stand in ``counts.json``."""
+        classes = self.classes and {str(k): v for k, v in self.classes.assigned.items()}
+        return {"ignore": list(self.ignore), "classes": classes, "items": self.items}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Options:
+        """Read what :meth:`to_dict` wrote; raises FormatError that names the field."""
+        try:
+            classes = data["classes"]
+            if classes is not None:
+                classes = {int(label): name for label, name in classes.items()}
+            return cls.parse(data["ignore"], classes, data["items"])
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            raise FormatError(f"options: {error}") from None
+
+
+def _short(value: object) -> str:
+    if isinstance(value, Classes):
+        names = list(value.assigned.items())
+        shown = ", ".join(f"{k}: {v}" if v else str(k) for k, v in names[:4])
+        return f"{len(names)} labels ({shown}{', ...' if len(names) > 4 else ''})"
+    return "none" if value in (None, ()) else str(value)

@@ -1,0 +1,742 @@
+"""Counts: how often every label occurs, and what became of every pixel."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcounts.classes import (
+    Labels,
+    Options,
+    Pixels,
+    as_integer,
+    as_labels,
+    concatenate_labels,
+    labels_from_integers,
+    sum_by_label,
+)
+from fastcounts.covers import Covers
+from fastcounts.errors import (
+    CountsOverflow,
+    FormatError,
+    IncompatibleCounts,
+    LedgerError,
+    OptionError,
+    SourceNotFound,
+)
+from fastcounts.files import write_whole
+from fastcounts.items import ItemTable, OpenItem
+from fastcounts.ledger import MOST_PIXELS, Ignored, Ledger
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Counts", "load"]
+
+FORMAT_VERSION = 1
+_COLUMNS = ("pixels", "presence", "presence_pixels", "presence_pixels_total")
+_TABLE_ARRAYS = ("source", "items", "offsets", "labels", "pixels")
+
+
+def _empty() -> Pixels:
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Counts:
+    """How often every label occurs, and what became of every pixel.
+
+    A value: its arrays are read-only, and ``+`` and ``-`` make new ones.  ``sum(parts)`` works,
+    and merging all parts of a run equals the run.
+
+    Attributes
+    ----------
+    labels : (K,) the classes by label, sorted; int64, or uint64 where a label is 2**63 or more.
+    pixels : (K,) int64, pixels of each class.
+    items : how many items (images) were seen whole; 0 where that is not known.
+    presence : (K,) int64, items that contain the class.
+    presence_pixels : (K,) int64, class pixels of those items, of any class.
+    presence_pixels_total : (K,) int64, the same with ignored pixels.
+    ledger : what became of every pixel.
+    options : what decides the meaning: ``ignore``, ``classes``, ``items``.
+    open_items : items of which some pixels have not been seen.
+    item_table : pixels by item and label, where ``keep_items`` was asked for, or None.
+    covers : which parts of which sources were seen; empty for arrays in memory.
+    provenance : how the counts came about; says nothing about what they are.
+
+    Raises
+    ------
+    LedgerError
+        If the numbers do not add up.
+
+    Examples
+    --------
+    >>> import fastcounts as fc
+    >>> counts = fc.Counts.from_pixels({0: 12, 1: 7}, ignored={255: 3})
+    >>> (counts + counts).pixels.tolist()
+    [24, 14]
+    """
+
+    labels: Labels = field(default_factory=_empty)
+    pixels: Pixels = field(default_factory=_empty)
+    items: int = 0
+    presence: Pixels = field(default_factory=_empty)
+    presence_pixels: Pixels = field(default_factory=_empty)
+    presence_pixels_total: Pixels = field(default_factory=_empty)
+    ledger: Ledger = field(default_factory=Ledger)
+    options: Options = field(default_factory=Options)
+    open_items: tuple[OpenItem, ...] = ()
+    item_table: ItemTable | None = None
+    covers: Covers = field(default_factory=Covers)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", as_labels(np.asarray(self.labels)))
+        for name in ("labels", *_COLUMNS):
+            array = np.ascontiguousarray(getattr(self, name)).view()
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+        if fault := self._fault():
+            raise LedgerError(fault)
+
+    def _fault(self) -> str | None:
+        """Say in what way the numbers contradict each other, or None."""
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            if column.dtype != np.int64 or column.shape != self.labels.shape:
+                return f"{name}: expected int64 of shape {self.labels.shape}"
+            if column.size and column.min() < 0:
+                return f"{name}: a negative number"
+        if self.labels.size > 1 and not np.all(self.labels[1:] > self.labels[:-1]):
+            return "labels: expected in ascending order, each once"
+        counted = exact_sum(self.pixels)
+        if counted != self.ledger.counted:
+            return f"pixels add up to {counted}, and the ledger says counted {self.ledger.counted}"
+        if self.items < 0 or (self.presence.size and int(self.presence.max()) > self.items):
+            return f"presence: more items contain a class than the {self.items} there are"
+        if np.any(self.presence_pixels > self.presence_pixels_total):
+            return "presence_pixels: more than presence_pixels_total"
+        if self.item_table is not None and len(self.item_table) != self.items:
+            return f"item_table: {len(self.item_table)} rows for {self.items} items"
+        if any(item.seen >= item.total for item in self.open_items):
+            return "open_items: one is complete"
+        return None
+
+    # ---- construction ----
+
+    @classmethod
+    def from_pixels(
+        cls,
+        pixels: Mapping[int, int],
+        *,
+        ignored: Mapping[int, int | Ignored] | None = None,
+        classes: Any = None,
+        items: int = 0,
+        presence: Mapping[int, int] | None = None,
+        presence_pixels: Mapping[int, int] | None = None,
+        presence_pixels_total: Mapping[int, int] | None = None,
+    ) -> Counts:
+        """Start from counts that are there already.
+
+        Parameters
+        ----------
+        pixels : pixels of each label, whole numbers of at least 0.  A label of 0 pixels is a
+            class that is absent; where one is given and ``classes`` is not, exactly the labels
+            given are the classes.
+        ignored : pixels of each ignored label.
+        classes : as for :func:`fastcounts.count`; every label of ``pixels`` must be one.
+        items : how many images the counts are of; 0 if that is not known.
+        presence, presence_pixels, presence_pixels_total : by label, see :class:`Counts`;
+            needed by the schemes that look at presence, together with ``items``.
+
+        Raises
+        ------
+        OptionError
+            For a label or number that cannot be one.
+        LedgerError
+            If the numbers contradict each other.
+        """
+        given = {
+            as_integer(label, "pixels, label"): _natural(number, f"pixels of label {label}")
+            for label, number in pixels.items()
+        }
+        if classes is None and not all(given.values()):
+            classes = dict.fromkeys(given)
+        voids = {
+            as_integer(label, "ignored, label"): entry
+            if isinstance(entry, Ignored)
+            else Ignored(_natural(entry, f"ignored pixels of label {label}"))
+            for label, entry in (ignored or {}).items()
+        }
+        options = Options.parse(tuple(voids), classes)
+        both = sorted(set(given) & set(voids))
+        if both:
+            raise OptionError(f"pixels: label {both[0]} is given as ignored as well")
+        if (exact := sum(given.values())) > MOST_PIXELS:
+            raise CountsOverflow(f"pixels: {exact} in all are more than int64 holds")
+        labels = labels_from_integers(sorted(given))
+        columns = [_column(given, labels, "pixels")]
+        for name, column in (
+            ("presence", presence),
+            ("presence_pixels", presence_pixels),
+            ("presence_pixels_total", presence_pixels_total or presence_pixels),
+        ):
+            columns.append(_column(column or {}, labels, name))
+        sorted_labels = options.sort(labels, columns[0])
+        if sorted_labels.unexpected_labels.size:
+            raise OptionError(
+                f"pixels: label {sorted_labels.unexpected_labels[0]} belongs to no class"
+            )
+        if presence and options.classes is not None and options.classes.members:
+            raise OptionError(
+                "presence: give it by class: where labels share a name, add up their pixels "
+                "before, since an image may contain several of them"
+            )
+        labels, columns = spread(options, labels, columns)
+        counted = exact_sum(columns[0])
+        ledger = Ledger(
+            total=counted + sum(entry.pixels for entry in voids.values()),
+            counted=counted,
+            ignored=voids,
+        )
+        return cls(
+            labels=labels,
+            pixels=columns[0],
+            items=_natural(items, "items"),
+            presence=columns[1],
+            presence_pixels=columns[2],
+            presence_pixels_total=columns[3],
+            ledger=ledger,
+            options=options,
+        )
+
+    # ---- reading ----
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The name of each class that has one, by label."""
+        return self.options.classes.names if self.options.classes else {}
+
+    @property
+    def members(self) -> dict[int, tuple[int, ...]]:
+        """For each class into which several labels were folded, all of them."""
+        return self.options.classes.members if self.options.classes else {}
+
+    def frequencies(self) -> NDArray[np.float64]:
+        """Pixels of each class over those of all classes: (K,), NaN where nothing was counted."""
+        if self.ledger.counted == 0:
+            return np.full(self.labels.shape, np.nan)
+        return self.pixels / self.ledger.counted
+
+    @cached_property
+    def incomplete(self) -> str | None:
+        """What is missing to make the counts whole, in words, or None."""
+        if reason := self.covers.incomplete():
+            return reason
+        if self.open_items:
+            first = self.open_items[0]
+            return (
+                f"{len(self.open_items)} items are not complete, the first {first.key.source} "
+                f"item {first.key.item} with {first.seen} of {first.total} pixels"
+            )
+        return None
+
+    # ---- algebra ----
+
+    def _is_identity(self) -> bool:
+        return (
+            not (
+                self.ledger.total
+                or self.items
+                or self.open_items
+                or self.covers
+                or self.labels.size
+                or self.item_table
+            )
+            and self.options == Options()
+        )
+
+    def __add__(self, other: object) -> Counts:
+        if not isinstance(other, Counts):
+            return NotImplemented
+        if self._is_identity():
+            return other
+        if other._is_identity():
+            return self
+        self._check_compatible(other)
+        covers = self.covers.union(other.covers)
+        labels, columns = sum_by_label(
+            [self.labels, other.labels],
+            [[getattr(self, name), getattr(other, name)] for name in _COLUMNS],
+        )
+        pixels, *presences = columns
+        if any(column.size and column.min() < 0 for column in columns):
+            raise CountsOverflow("the sum of both counts is more than int64 holds")
+        table = None
+        if self.item_table is not None and other.item_table is not None:
+            table = self.item_table.join(other.item_table)
+        joined = Counts(
+            labels=labels,
+            pixels=pixels,
+            items=self.items + other.items,
+            presence=presences[0],
+            presence_pixels=presences[1],
+            presence_pixels_total=presences[2],
+            ledger=self.ledger.plus(other.ledger),
+            options=self.options,
+            item_table=table,
+            covers=covers,
+            provenance=_join_provenance(self.provenance, other.provenance),
+        )
+        return joined.with_items(_join_open(self.open_items, other.open_items))
+
+    def __radd__(self, other: object) -> Counts:
+        if isinstance(other, int) and other == 0:
+            return self
+        return NotImplemented
+
+    def __sub__(self, other: object) -> Counts:
+        if not isinstance(other, Counts):
+            return NotImplemented
+        if other._is_identity():
+            return self
+        self._check_compatible(other)
+        if other.open_items:
+            raise IncompatibleCounts("counts with open items cannot be taken away")
+        covers = self.covers.difference(other.covers)
+        labels, columns = sum_by_label(
+            [self.labels, other.labels],
+            [[getattr(self, name), -getattr(other, name)] for name in _COLUMNS],
+        )
+        if any(column.size and column.min() < 0 for column in columns):
+            raise IncompatibleCounts("more would be taken away than was counted")
+        if self.options.classes is None:
+            left = columns[0] > 0
+            labels, columns = as_labels(labels[left]), [column[left] for column in columns]
+        table = self.item_table
+        if table is not None and other.item_table is not None:
+            table = table.without(other.item_table)
+        try:
+            return Counts(
+                labels=labels,
+                pixels=columns[0],
+                items=self.items - other.items,
+                presence=columns[1],
+                presence_pixels=columns[2],
+                presence_pixels_total=columns[3],
+                ledger=self.ledger.plus(other.ledger, -1),
+                options=self.options,
+                open_items=self.open_items,
+                item_table=table,
+                covers=covers,
+                provenance=self.provenance,
+            )
+        except LedgerError as error:
+            raise IncompatibleCounts(
+                f"more would be taken away than was counted: {error}"
+            ) from None
+
+    def _check_compatible(self, other: Counts) -> None:
+        if difference := self.options.difference(other.options):
+            raise IncompatibleCounts(
+                f"the counts differ in {difference}; count one of them again with the "
+                "option of the other"
+            )
+        if (self.item_table is None) != (other.item_table is None) and self.items and other.items:
+            raise IncompatibleCounts(
+                "one of the counts has a table of items and the other has not; "
+                "count the other again with keep_items"
+            )
+
+    def with_items(self, arrived: Iterable[OpenItem]) -> Counts:
+        """These counts with items added; those that are complete enter the presence statistics.
+
+        The items' pixels must be in ``pixels`` and the ledger already.
+        """
+        done: list[OpenItem] = []
+        still_open: list[OpenItem] = []
+        for item in arrived:
+            (done if item.seen == item.total else still_open).append(item)
+        still_open.sort(key=lambda item: item.key)
+        presence = Presence(self.options, self.item_table is not None)
+        presence.add_open(done)
+        return presence.onto(self, tuple(still_open))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Counts):
+            return NotImplemented
+        return (
+            np.array_equal(self.labels, other.labels)
+            and all(np.array_equal(getattr(self, n), getattr(other, n)) for n in _COLUMNS)
+            and self.items == other.items
+            and self.ledger == other.ledger
+            and self.options == other.options
+            and self.open_items == other.open_items
+            and self.item_table == other.item_table
+            and self.covers == other.covers
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = [field.name for field in fields(self)]
+        values = {name: getattr(self, name) for name in names}
+        return _rebuild, (values | {"provenance": dict(self.provenance)},)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{self.names.get(label, label)}: {pixels}"
+            for label, pixels in zip(
+                self.labels[:6].tolist(), self.pixels[:6].tolist(), strict=True
+            )
+        )
+        more = ", ..." if self.labels.size > 6 else ""
+        return (
+            f"<Counts of {self.ledger.total} pixels, {self.items} items, "
+            f"{self.labels.size} labels ({shown}{more})>"
+        )
+
+    def _repr_html_(self) -> str:
+        return str(self.to_pandas().to_html())
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a class: name, pixels, frequency, presence.
+
+        Raises
+        ------
+        MissingExtra
+            If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            from fastcounts.errors import MissingExtra
+
+            raise MissingExtra("a pandas table of counts", "report") from None
+        return pd.DataFrame(
+            {
+                "name": [self.names.get(label, "") for label in self.labels.tolist()],
+                "frequency": self.frequencies(),
+                **{name: getattr(self, name) for name in _COLUMNS},
+            },
+            index=pd.Index(self.labels, name="label"),
+        )
+
+    # ---- files ----
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts as they stand in ``counts.json``; see ``docs/counts.schema.json``."""
+        data: dict[str, Any] = {"fastcounts": FORMAT_VERSION, "labels": self.labels.tolist()}
+        data["pixels"] = self.pixels.tolist()
+        data["names"] = {str(label): name for label, name in self.names.items()}
+        data["members"] = {str(label): list(group) for label, group in self.members.items()}
+        data["items"] = self.items
+        for name in _COLUMNS[1:]:
+            data[name] = getattr(self, name).tolist()
+        data["open_items"] = [item.to_dict() for item in self.open_items]
+        data["options"] = self.options.to_dict()
+        data["covers"] = self.covers.to_list()
+        data["ledger"] = self.ledger.to_dict()
+        if self.item_table is not None:
+            data["item_table"] = self.item_table.to_dict()
+        data["provenance"] = dict(self.provenance)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Counts:
+        """Read what :meth:`to_dict` wrote.
+
+        Raises
+        ------
+        FormatError
+            Naming the field that is missing or wrong.
+        LedgerError
+            If the numbers do not add up.
+        """
+        if not isinstance(data, Mapping) or "fastcounts" not in data:
+            raise FormatError("no counts file: it has no field 'fastcounts'")
+        if data["fastcounts"] != FORMAT_VERSION:
+            raise FormatError(
+                f"fastcounts: format version {data['fastcounts']!r} is not "
+                f"{FORMAT_VERSION}, the one this release reads"
+            )
+        missing = [name for name in _FIELDS if name not in data]
+        if missing:
+            raise FormatError(f"{missing[0]}: the field is missing")
+        try:
+            labels = labels_from_integers([_integer(n, "labels") for n in data["labels"]])
+            columns = {
+                name: np.array([_integer(n, name) for n in data[name]], np.int64)
+                for name in _COLUMNS
+            }
+            items = _integer(data["items"], "items")
+            open_items = tuple(OpenItem.from_dict(item) for item in data["open_items"])
+        except (TypeError, OverflowError) as error:
+            raise FormatError(f"a column cannot be read: {error}") from None
+        table = data.get("item_table")
+        return cls(
+            labels=labels,
+            **columns,
+            items=items,
+            ledger=Ledger.from_dict(data["ledger"]),
+            options=Options.from_dict(data["options"]),
+            open_items=open_items,
+            item_table=None if table is None else ItemTable.from_dict(table),
+            covers=Covers.from_list(data["covers"]),
+            provenance=data["provenance"],
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write ``.json``, or ``.npz`` for a large table of items; the suffix decides.
+
+        The file appears whole or not at all.
+
+        Raises
+        ------
+        OptionError
+            For another suffix, or a place that cannot be written to.
+        """
+        suffix = Path(path).suffix.lower()
+        if suffix == ".npz":
+            data = self.to_dict()
+            table = data.pop("item_table", None)
+            arrays: dict[str, NDArray[Any]] = {}
+            if table is not None and self.item_table is not None:
+                data["item_table"] = {"sources": table["sources"]}
+                arrays = {name: getattr(self.item_table, name) for name in _TABLE_ARRAYS}
+            header = np.frombuffer(json.dumps(data).encode(), np.uint8)
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, allow_pickle=False, header=header, **arrays)
+            write_whole(path, buffer.getvalue())
+        elif suffix == ".json":
+            write_whole(path, json.dumps(self.to_dict(), indent=1).encode() + b"\n")
+        else:
+            raise OptionError(f"{path}: counts are saved as .json or .npz")
+
+
+_FIELDS = (
+    "labels",
+    "pixels",
+    "items",
+    "presence",
+    "presence_pixels",
+    "presence_pixels_total",
+    "open_items",
+    "options",
+    "covers",
+    "ledger",
+    "provenance",
+)
+
+
+class Presence:
+    """Adds up what complete items say about their labels.
+
+    Parameters
+    ----------
+    options : which labels are ignored.
+    keep : whether to keep the table of items.
+    """
+
+    def __init__(self, options: Options, keep: bool) -> None:
+        self._options = options
+        self._keep = keep
+        self._items = 0
+        self._labels: list[Labels] = []
+        self._columns: list[list[Pixels]] = [[], [], []]
+        self._pending = 0
+        self._kept_keys: list[Any] = []
+        self._kept: list[tuple[Pixels, Labels, Pixels]] = []
+
+    def add_open(self, items: Sequence[OpenItem]) -> None:
+        """Add items that are complete."""
+        if not items:
+            return
+        lengths = [item.labels.size for item in items]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        labels = concatenate_labels([item.labels for item in items])
+        pixels = np.concatenate([item.pixels for item in items])
+        self.add([item.key for item in items], offsets, labels, pixels)
+
+    def add(self, keys: Sequence[Any], offsets: Pixels, labels: Labels, pixels: Pixels) -> None:
+        """Add complete items as rows of a sparse table: labels sorted, pixels above zero."""
+        self._items += len(keys)
+        lengths = np.diff(offsets)
+        rows = np.repeat(np.arange(len(keys)), lengths)
+        ignored = self._options.is_ignored(labels)
+        total = np.zeros(len(keys), np.int64)
+        counted = np.zeros(len(keys), np.int64)
+        np.add.at(total, rows, pixels)
+        np.add.at(counted, rows, np.where(ignored, 0, pixels))
+        self._labels.append(labels)
+        for column, values in zip(
+            self._columns, (np.ones(labels.size, np.int64), counted[rows], total[rows]), strict=True
+        ):
+            column.append(values)
+        if self._keep:
+            self._kept_keys.extend(keys)
+            self._kept.append((lengths, labels, pixels))
+        self._pending += labels.size
+        if self._pending > 1 << 18:
+            self._reduce()
+
+    def _reduce(self) -> tuple[Labels, list[Pixels]]:
+        labels, columns = sum_by_label(self._labels, self._columns)
+        self._labels = [labels]
+        self._columns = [[column] for column in columns]
+        self._pending = 0
+        return labels, columns
+
+    def onto(self, counts: Counts, open_items: tuple[OpenItem, ...]) -> Counts:
+        """Put what was added on top of ``counts``, and set its open items."""
+        labels, columns = self._reduce()
+        ignored = self._options.is_ignored(labels)
+        kept = [column[~ignored] for column in columns]
+        zeros = np.zeros(np.count_nonzero(~ignored), np.int64)
+        all_labels, (pixels, *presences) = sum_by_label(
+            [counts.labels, as_labels(labels[~ignored])],
+            [
+                [getattr(counts, name), column]
+                for name, column in zip(_COLUMNS, [zeros, *kept], strict=True)
+            ],
+        )
+        ledger = counts.ledger.plus(
+            Ledger(
+                ignored={
+                    int(label): Ignored(0, int(columns[0][place]), int(columns[2][place]))
+                    for place, label in enumerate(labels)
+                    if ignored[place]
+                }
+            )
+        )
+        return Counts(
+            labels=all_labels,
+            pixels=pixels,
+            items=counts.items + self._items,
+            presence=presences[0],
+            presence_pixels=presences[1],
+            presence_pixels_total=presences[2],
+            ledger=ledger,
+            options=counts.options,
+            open_items=open_items,
+            item_table=self._table(counts.item_table),
+            covers=counts.covers,
+            provenance=counts.provenance,
+        )
+
+    def _table(self, table: ItemTable | None) -> ItemTable | None:
+        if not self._kept:
+            return table
+        lengths = np.concatenate([part[0] for part in self._kept])
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        labels = concatenate_labels([part[1] for part in self._kept])
+        pixels = np.concatenate([part[2] for part in self._kept])
+        added = ItemTable.of(self._kept_keys, offsets, labels, pixels)
+        return added if table is None else table.join(added)
+
+
+def load(path: str | os.PathLike[str]) -> Counts:
+    """Read counts that :meth:`Counts.save` wrote.
+
+    Raises
+    ------
+    SourceNotFound
+        If there is no such file.
+    FormatError
+        If it is no counts file; the message names the field.
+    LedgerError
+        If its numbers do not add up.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise SourceNotFound(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise FormatError(f"{path}: {error.strerror}") from None
+    try:
+        return Counts.from_dict(_parse(content))
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
+    except LedgerError as error:
+        raise FormatError(f"{path}: {error}") from None
+
+
+def _parse(content: bytes) -> Any:
+    """The data of a counts file, JSON or NPZ, told apart by content."""
+    try:
+        if not content.startswith(b"PK"):
+            return json.loads(content)
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            data = json.loads(archive["header"].tobytes())
+            if "item_table" in data:
+                data["item_table"] |= {name: archive[name] for name in _TABLE_ARRAYS}
+            return data
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise FormatError(f"no counts file: {error}") from None
+
+
+def _rebuild(values: dict[str, Any]) -> Counts:
+    """Unpickle."""
+    return Counts(**values)
+
+
+def exact_sum(column: Pixels) -> int:
+    """The sum of nonnegative int64 numbers, however large."""
+    if column.size and int(column.max()) > MOST_PIXELS // column.size:
+        return sum(column.tolist())
+    return int(column.sum())
+
+
+def spread(
+    options: Options, labels: Labels, columns: Sequence[Pixels]
+) -> tuple[Labels, list[Pixels]]:
+    """Fold ``labels`` into classes and give every class a row, also those without pixels."""
+    if options.classes is None:
+        return labels, list(columns)
+    _, folded = options.classes.fold(labels)
+    zeros = np.zeros(options.classes.labels.size, np.int64)
+    return sum_by_label([options.classes.labels, folded], [[zeros, column] for column in columns])
+
+
+def _join_open(left: Sequence[OpenItem], right: Sequence[OpenItem]) -> list[OpenItem]:
+    items = {item.key: item for item in left}
+    for item in right:
+        mine = items.get(item.key)
+        items[item.key] = item if mine is None else mine.join(item)
+    return list(items.values())
+
+
+def _join_provenance(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
+    return {"runs": [*left.get("runs", []), *right.get("runs", [])]}
+
+
+def _natural(value: Any, what: str) -> int:
+    number = as_integer(value, what)
+    if number < 0:
+        raise OptionError(f"{what}: expected at least 0, got {number}")
+    return number
+
+
+def _integer(value: Any, field_name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise FormatError(f"{field_name}: expected whole numbers, got {value!r}")
+    return value
+
+
+def _column(values: Mapping[int, int], labels: Labels, name: str) -> Pixels:
+    strangers = sorted(set(map(int, values)) - set(labels.tolist()))
+    if strangers:
+        raise OptionError(f"{name}: label {strangers[0]} has no pixels given")
+    numbers = [_natural(values.get(label, 0), f"{name} of {label}") for label in labels.tolist()]
+    return np.array(numbers, np.int64)

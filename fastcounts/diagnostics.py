@@ -1,0 +1,645 @@
+"""What weights do: to the cost of constant answers, the variance, the learning rate, the prior.
+
+Everything here is arithmetic on the pixels ``n`` of each class and the weights ``w``. Costs are
+cross entropies in nats. A constant predictor of class i costs ``right`` on the pixels of class i
+and ``wrong`` on all others, so its mean cost is ``wrong - (wrong - right) * share[i]``, where
+``share`` is the part of the weighted pixels that class i has: the cost is the same for all i where
+the share is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcounts.errors import OptionError, PresenceNeeded, SolveError
+
+if TYPE_CHECKING:
+    from fastcounts.counts import Counts
+
+__all__ = [
+    "KERAS_CLIP",
+    "Advice",
+    "ConstantPredictors",
+    "advise",
+    "constant_predictors",
+    "describe",
+    "effective_images",
+    "effective_sample_size",
+    "entropy_ratio",
+    "expected_share",
+    "flags",
+    "log_weight_errors",
+    "variance_blow_up",
+]
+
+Floats = npt.NDArray[np.float64]
+
+KERAS_CLIP = 1e-7
+"""Keras clips probabilities to [1e-7, 1 - 1e-7] before it takes the logarithm."""
+FEW_IMAGES = 5
+"""A class in fewer images than this has no weight that can be relied on (rule of thumb)."""
+FEW_EFFECTIVE_IMAGES = 3
+WIDE_RATIO, VERY_WIDE_RATIO = 100, 1000
+HALF_PRECISION_MAX = 65504
+"""Largest finite number of float16."""
+FIRST_CAP = 10.0
+"""The cap to start from: ENet's own range cannot exceed 35.5 (rule of thumb)."""
+LEAST_EFFECTIVE_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class ConstantPredictors:
+    """Mean cost of always answering class i, for every i, before and after weighting.
+
+    Attributes
+    ----------
+    predictor : how sure the answer is: ``"eps=0.01"``, or ``"Keras clip"`` for a hard 0 or 1.
+    right, wrong : cost of one pixel that is of the answered class, and of one that is not, in nats.
+    before : (K,) mean cost without weights, the same under both reductions.
+    by_pixels : (K,) with weights, the sum divided by the pixels (Keras, old mmsegmentation).
+    by_weights : (K,) with weights, the sum divided by the sum of the weights (torch ``"mean"``).
+    """
+
+    predictor: str
+    right: float
+    wrong: float
+    before: Floats
+    by_pixels: Floats
+    by_weights: Floats
+
+
+def constant_predictors(
+    pixels: npt.ArrayLike, weights: npt.ArrayLike, *, eps: float | None = 0.01
+) -> ConstantPredictors:
+    """Cost of every constant predictor, the table that proves equal cost.
+
+    Parameters
+    ----------
+    pixels : (K,) pixels of each class, ignored ones left out.
+    weights : (K,) nonnegative.
+    eps : probability that the predictor leaves to the other classes in equal parts; None for a
+        hard answer as Keras clips it.
+
+    Returns
+    -------
+    ConstantPredictors
+
+    Raises
+    ------
+    OptionError : eps is not between 0 and 1.
+    SolveError : no class has both pixels and a weight.
+
+    Examples
+    --------
+    >>> table = constant_predictors([180, 90, 25, 5], [1, 2, 7.2, 36])
+    >>> table.before.round(6).tolist()
+    [2.287543, 3.995663, 5.229305, 5.608887]
+    >>> table.by_pixels.round(6).tolist()
+    [10.272839, 10.272839, 10.272839, 10.272839]
+    >>> table.by_weights.round(6).tolist()
+    [4.280349, 4.280349, 4.280349, 4.280349]
+    """
+    share, mean = _share_and_mean(pixels, weights)
+    frequency, _ = _share_and_mean(pixels, np.ones(share.shape))
+    right, wrong = _answer_costs(share.size, eps)
+    after = wrong - (wrong - right) * share
+    return ConstantPredictors(
+        predictor="Keras clip" if eps is None else f"eps={eps:g}",
+        right=right,
+        wrong=wrong,
+        before=wrong - (wrong - right) * frequency,
+        by_pixels=after * mean,
+        by_weights=after,
+    )
+
+
+def _answer_costs(classes: int, eps: float | None) -> tuple[float, float]:
+    """Cost of one pixel answered rightly, and wrongly."""
+    if eps is None:
+        return -math.log1p(-KERAS_CLIP), -math.log(KERAS_CLIP)
+    if not 0 < eps < 1:
+        raise OptionError(f"eps={eps!r}: give a number between 0 and 1")
+    return -math.log1p(-eps), -math.log(eps / max(classes - 1, 1))
+
+
+def _share_and_mean(pixels: npt.ArrayLike, weights: npt.ArrayLike) -> tuple[Floats, float]:
+    """Share of each class in the weighted pixels, and the mean weight of a pixel."""
+    counts, values = np.asarray(pixels), np.asarray(weights, dtype=np.float64)
+    total = sum(int(count) for count in counts)
+    mass = counts / max(total, 1) * values
+    mean = float(mass.sum())
+    if not (mean > 0 and math.isfinite(mean)):
+        raise SolveError("no class has both pixels and a weight above zero: there is no cost")
+    return mass / mean, mean
+
+
+def variance_blow_up(pixels: npt.ArrayLike, weights: npt.ArrayLike) -> float:
+    """Factor by which weights raise the variance of the mean gradient: 1 + CV(w) squared.
+
+    For independent pixels whose gradients have the same norm in every class.
+
+    Parameters
+    ----------
+    pixels, weights : (K,) pixels and weight of each class.
+
+    Returns
+    -------
+    1 without weights, more with any others.
+
+    Notes
+    -----
+    Kish (1965), Survey Sampling: the loss of precision through weighting.
+
+    Examples
+    --------
+    >>> round(variance_blow_up([180, 90, 25, 5], [1, 2, 7.2, 36]), 6)
+    4.8125
+    """
+    share, mean = _share_and_mean(pixels, weights)
+    return float((share * np.asarray(weights, dtype=np.float64)).sum() / mean)
+
+
+def effective_sample_size(pixels: npt.ArrayLike, weights: npt.ArrayLike) -> float:
+    """Unweighted pixels that would carry as much: ``sum(n w)**2 / sum(n w**2)``.
+
+    Parameters
+    ----------
+    pixels, weights : (K,) pixels and weight of each class.
+
+    Returns
+    -------
+    Pixels, at most the sum of ``pixels``.
+
+    Notes
+    -----
+    Kish (1965). For weights ``1 / n`` it is K times the harmonic mean of n.
+
+    Examples
+    --------
+    >>> round(effective_sample_size([180, 90, 25, 5], [1, 2, 7.2, 36]), 6)
+    62.337662
+    """
+    total = sum(int(count) for count in np.asarray(pixels))
+    return total / variance_blow_up(pixels, weights)
+
+
+def entropy_ratio(prior: npt.ArrayLike) -> float:
+    """Entropy of a class prior over that of the uniform one: 1 is uniform, 0 is one class.
+
+    Parameters
+    ----------
+    prior : (K,) nonnegative, of sum 1.
+
+    Examples
+    --------
+    >>> round(entropy_ratio([0.6, 0.3, 25 / 300, 5 / 300]), 3)
+    0.68
+    """
+    shares = np.asarray(prior, dtype=np.float64)
+    return 1.0 if shares.size < 2 else _entropy(shares) / math.log(shares.size)
+
+
+def _entropy(prior: Floats) -> float:
+    """Entropy in nats."""
+    held = prior[prior > 0]
+    return float(-(held * np.log(held)).sum()) + 0.0
+
+
+def describe(pixels: npt.ArrayLike, weights: npt.ArrayLike) -> dict[str, Any]:
+    """All diagnostics that need nothing but the counts and the weights.
+
+    Parameters
+    ----------
+    pixels, weights : (K,) pixels and weight of each class.
+
+    Returns
+    -------
+    dict with ``pixel_mean`` (what the weights multiply the learning rate by where the loss is
+    divided by the pixels), ``ratio`` (largest over smallest weight of a class with pixels; infinity
+    where one is 0), ``effective_sample_size``, ``effective_share`` (of all pixels),
+    ``variance_blow_up``, ``implied_prior``, ``entropy_ratio`` (of the prior, ``before`` and
+    ``after``), ``best_constant_loss`` (``before`` and ``after``: the least that a predictor costs
+    that never looks at the image), ``constant_predictors`` (a list of tables).
+
+    Raises
+    ------
+    SolveError : no class has both pixels and a weight.
+
+    Examples
+    --------
+    >>> found = describe([180, 90, 25, 5], [1, 2, 7.2, 36])
+    >>> found["pixel_mean"], found["ratio"], round(found["variance_blow_up"], 6)
+    (2.4, 36.0, 4.8125)
+    """
+    counts, values = np.asarray(pixels), np.asarray(weights, dtype=np.float64)
+    share, mean = _share_and_mean(counts, values)
+    frequency, _ = _share_and_mean(counts, np.ones(values.shape))
+    held = values[counts > 0]
+    blow_up = variance_blow_up(counts, values)
+    smallest = float(held.min())
+    return {
+        "pixels": counts,
+        "pixel_mean": mean,
+        "ratio": float(held.max()) / smallest if smallest > 0 else math.inf,
+        "effective_sample_size": effective_sample_size(counts, values),
+        "effective_share": 1 / blow_up,
+        "variance_blow_up": blow_up,
+        "implied_prior": share,
+        "entropy_ratio": {"before": entropy_ratio(frequency), "after": entropy_ratio(share)},
+        "best_constant_loss": {"before": _entropy(frequency), "after": _entropy(share)},
+        "constant_predictors": [
+            _table(constant_predictors(counts, values, eps=eps)) for eps in (0.01, None)
+        ],
+    }
+
+
+def _table(predictors: ConstantPredictors) -> Mapping[str, Any]:
+    return asdict(predictors)
+
+
+def _entries(
+    counts: Counts, what: str
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]:
+    """Row, column and pixels of every class in every image that holds it."""
+    table = counts.item_table
+    if table is None or not len(table):
+        raise PresenceNeeded(
+            f"{what} needs the pixels of every class in every image: count with items= (an axis "
+            "number or 'file') and keep_items=True"
+        )
+    rows = np.repeat(np.arange(len(table)), np.diff(table.offsets))
+    wanted = table.labels.astype(counts.labels.dtype)
+    columns = np.minimum(np.searchsorted(counts.labels, wanted), max(counts.labels.size - 1, 0))
+    keep = (counts.labels[columns] == wanted) & (table.pixels > 0)
+    return rows[keep], columns[keep], table.pixels[keep].astype(np.float64)
+
+
+def effective_images(counts: Counts) -> Floats:
+    """Images that carry each class: ``n**2 / sum over images of n_i**2``.
+
+    Parameters
+    ----------
+    counts : with the table of items (``keep_items=True``).
+
+    Returns
+    -------
+    (K,) float64: 1 where one image holds all pixels of the class, 0 for an absent one.
+
+    Raises
+    ------
+    PresenceNeeded : there is no table of items.
+    """
+    _, columns, pixels = _entries(counts, "effective_images")
+    size = counts.labels.size
+    summed = np.bincount(columns, pixels, size)
+    squares = np.bincount(columns, pixels**2, size)
+    found = np.zeros(size)
+    np.divide(summed**2, squares, out=found, where=squares > 0)
+    return found
+
+
+def log_weight_errors(counts: Counts, reference: int | None = None) -> Floats:
+    """Estimate the standard error of ``ln(n_reference / n_c)``, a logarithmic weight.
+
+    Images are the sample, not pixels. Delta method::
+
+        SE**2 = B / (B - 1) * (G_aa / n_a**2 - 2 G_ac / (n_a n_c) + G_cc / n_c**2),
+        G = sum over images of n_i n_i'
+
+    Parameters
+    ----------
+    counts : with the table of items (``keep_items=True``), of two images or more.
+    reference : label that the weights are relative to; the largest class by default.
+
+    Returns
+    -------
+    (K,) float64: 0 for the reference, NaN for an absent class.
+
+    Raises
+    ------
+    PresenceNeeded : there is no table of two items or more.
+    OptionError : the reference is no class with pixels.
+    """
+    rows, columns, pixels = _entries(counts, "log_weight_errors")
+    images = len(counts.item_table or ())
+    if images < 2:
+        raise PresenceNeeded("a standard error needs two images or more: one was counted")
+    size = counts.labels.size
+    summed = np.bincount(columns, pixels, size)
+    base = _reference(counts, reference, summed)
+    of_base = np.zeros(images)
+    of_base[rows[columns == base]] = pixels[columns == base]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = pixels / summed[columns]
+        squares = np.bincount(columns, share**2, size)
+        cross = np.bincount(columns, share * of_base[rows] / summed[base], size)
+        variance = images / (images - 1) * (squares[base] - 2 * cross + squares)
+        return np.where(summed > 0, np.sqrt(np.maximum(variance, 0)), np.nan)
+
+
+def _reference(counts: Counts, reference: int | None, summed: npt.NDArray[Any]) -> int:
+    if reference is None:
+        return int(summed.argmax())
+    places = np.flatnonzero(counts.labels == reference)
+    if not places.size or not summed[places[0]] > 0:
+        raise OptionError(f"reference={reference!r}: give the label of a class that has pixels")
+    return int(places[0])
+
+
+def expected_share(
+    counts: Counts,
+    weights: npt.ArrayLike,
+    *,
+    batch_size: int = 1,
+    batches: int = 2000,
+    seed: int = 0,
+) -> Floats:
+    """Mean share of each class in the loss of a batch that is divided by its own weights.
+
+    That is what ``reduction="mean"`` of torch does. Constant answers cost the same in the mean
+    over an epoch where these shares are equal, which weights ``1 / n`` reach in large batches only.
+
+    Parameters
+    ----------
+    counts : with the table of items (``keep_items=True``).
+    weights : (K,) in the order of ``counts.labels``.
+    batch_size : images in a batch. Batches of one image are computed exactly, others drawn.
+    batches : how many are drawn.
+    seed : of the draws.
+
+    Returns
+    -------
+    (K,) float64 of sum 1.
+
+    Raises
+    ------
+    PresenceNeeded : there is no table of items.
+    OptionError : a batch of no image, or of more than there are.
+    """
+    _entries(counts, "expected_share")
+    table = counts.item_table
+    assert table is not None
+    images = len(table)
+    if isinstance(batch_size, bool) or not 1 <= batch_size <= images:
+        raise OptionError(f"batch_size={batch_size!r}: give 1 to {images}, the images there are")
+    mass = table.dense(counts.labels.tolist()) * np.asarray(weights, dtype=np.float64)
+    if batch_size > 1:
+        draw = np.random.default_rng(seed)
+        chosen = [draw.choice(images, batch_size, replace=False) for _ in range(batches)]
+        mass = np.array([mass[rows].sum(axis=0) for rows in chosen])
+    mass = mass[mass.sum(axis=1) > 0]
+    if not mass.size:
+        raise SolveError("no image has both pixels and a weight above zero: there is no share")
+    return np.asarray((mass / mass.sum(axis=1, keepdims=True)).mean(axis=0))
+
+
+def flags(counts: Counts, weights: npt.ArrayLike) -> list[dict[str, Any]]:
+    """List what a user should know before training with these weights.
+
+    Parameters
+    ----------
+    counts : the classes; presence and the table of items are used where they are there.
+    weights : (K,) in the order of ``counts.labels``.
+
+    Returns
+    -------
+    list of ``{"flag", "labels", "message"}``. The bounds are rules of thumb.
+
+    Examples
+    --------
+    >>> import fastcounts as fc
+    >>> counts = fc.Counts.from_pixels({0: 100_000, 1: 20})
+    >>> [found["flag"] for found in flags(counts, [1, 5000])]
+    ['ratio']
+    """
+    values = np.asarray(weights, dtype=np.float64)
+    found = [*_flags_of_values(counts, values), *_flags_of_images(counts)]
+    if reason := counts.incomplete:
+        found.append(_flag("incomplete", [], f"the counts are not whole: {reason}"))
+    return found
+
+
+def _flag(name: str, labels: list[int], message: str) -> dict[str, Any]:
+    return {"flag": name, "labels": labels, "message": message}
+
+
+def _flags_of_values(counts: Counts, values: Floats) -> list[dict[str, Any]]:
+    found = []
+    held = values[counts.pixels > 0]
+    low, high = (float(held.min()), float(held.max())) if held.size else (1.0, 1.0)
+    if 0 < low * WIDE_RATIO < high:
+        much = "far " if high > VERY_WIDE_RATIO * low else ""
+        found.append(
+            _flag(
+                "ratio",
+                counts.labels[values == high].tolist(),
+                f"the largest weight is {high / low:.0f} times the smallest, {much}more than "
+                f"{WIDE_RATIO}: a few pixels steer the gradient; cap=10 is a start",
+            )
+        )
+    if values.size and values.max() > HALF_PRECISION_MAX:
+        found.append(
+            _flag(
+                "float16",
+                counts.labels[values > HALF_PRECISION_MAX].tolist(),
+                f"weights above {HALF_PRECISION_MAX} are infinite in float16: normalize='max' or "
+                "'pixel_mean', or a cap",
+            )
+        )
+    return found
+
+
+def _flags_of_images(counts: Counts) -> list[dict[str, Any]]:
+    if counts.items < 2:
+        return []
+    found = []
+    present = counts.pixels > 0
+    rare = present & (counts.presence < FEW_IMAGES)
+    if counts.item_table is not None:
+        rare |= present & (effective_images(counts) < FEW_EFFECTIVE_IMAGES)
+    if rare.any():
+        found.append(
+            _flag(
+                "few_images",
+                counts.labels[rare].tolist(),
+                f"seen in fewer than {FEW_IMAGES} images, or nearly all of it in fewer than "
+                f"{FEW_EFFECTIVE_IMAGES}: its weight is a guess; fold the class into another, "
+                "ignore it, or label more",
+            )
+        )
+    seldom = present & (counts.presence * np.count_nonzero(present) < counts.items)
+    if seldom.any():
+        found.append(
+            _flag(
+                "batch_share",
+                counts.labels[seldom].tolist(),
+                "in fewer than 1 / K of the images: under torch's reduction='mean' in small "
+                "batches no weight gives the class its share; divide by the pixels instead",
+            )
+        )
+    return found
+
+
+def of_images(counts: Counts) -> dict[str, Any]:
+    """Diagnostics that need presence or the table of items, and what is missing for the others."""
+    found: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    if counts.items >= 2:
+        found["presence_share"] = counts.presence / counts.items
+    else:
+        missing["presence_share"] = "count with items= (an axis number or 'file')"
+    for name, function in (
+        ("effective_images", effective_images),
+        ("log_weight_errors", log_weight_errors),
+    ):
+        try:
+            found[name] = function(counts)
+        except PresenceNeeded as reason:
+            missing[name] = str(reason)
+    return found | {"missing": missing}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A scheme to begin with, in plain words.
+
+    Attributes
+    ----------
+    scheme, options, normalize, cap : arguments for :func:`fastcounts.solve`.
+    post_hoc : train without weights and add ``ln w`` to the logits instead.
+    reasons : why, with the figures of these counts.
+    evidence : what it rests on: theory, published experiments, practice or rules of thumb.
+    """
+
+    scheme: str
+    options: Mapping[str, Any]
+    normalize: str | None
+    cap: float | None
+    post_hoc: bool
+    reasons: tuple[str, ...]
+    evidence: str
+
+    def __str__(self) -> str:
+        cap = "" if self.cap is None else f", cap={self.cap:g}"
+        scale = "" if self.normalize is None else f", normalize={self.normalize!r}"
+        call = f"fc.solve(counts, {self.scheme!r}{scale}{cap})"
+        return "\n".join([call, *(f"- {reason}" for reason in self.reasons), self.evidence])
+
+
+def advise(
+    counts: Counts, metric: Literal["miou", "balanced_accuracy", "calibration"] = "miou"
+) -> Advice:
+    """Recommend a scheme and a cap for the metric that the model is judged by.
+
+    Parameters
+    ----------
+    counts : the classes.
+    metric : ``"calibration"`` for probabilities that are right, or pixel accuracy;
+        ``"balanced_accuracy"`` for the mean recall; ``"miou"``.
+
+    Returns
+    -------
+    Advice : print it.
+
+    Raises
+    ------
+    OptionError : another metric.
+    SolveError : no class has pixels.
+
+    Examples
+    --------
+    >>> import fastcounts as fc
+    >>> counts = fc.Counts.from_pixels({0: 600, 1: 300, 2: 99, 3: 1})
+    >>> print(str(advise(counts, "calibration")).splitlines()[0])
+    fc.solve(counts, 'uniform')
+    """
+    held = counts.pixels[counts.pixels > 0]
+    if not held.size:
+        raise SolveError("no class has a pixel: there is nothing to advise on")
+    if metric == "calibration":
+        advice = _advise_no_weights()
+    elif metric == "balanced_accuracy":
+        advice = _advise_equal_cost(held)
+    elif metric == "miou":
+        advice = _advise_capped(held)
+    else:
+        raise OptionError(f"metric={metric!r}: give miou, balanced_accuracy or calibration")
+    few = [found for found in _flags_of_images(counts) if found["flag"] == "few_images"]
+    more = tuple(f"classes {found['labels']}: {found['message']}" for found in few)
+    return Advice(**{**vars(advice), "reasons": advice.reasons + more})
+
+
+def _advise_no_weights() -> Advice:
+    return Advice(
+        scheme="uniform",
+        options={},
+        normalize=None,
+        cap=None,
+        post_hoc=False,
+        reasons=(
+            "cross entropy is least where the probabilities are right; weights make rare classes "
+            + "come out too likely",
+        ),
+        evidence="Evidence: theory (proper scoring rules), and experiments "
+        "(van den Goorbergh et al. 2022). Strong.",
+    )
+
+
+def _advise_equal_cost(held: npt.NDArray[Any]) -> Advice:
+    ratio = float(held.max() / held.min())
+    blow_up = variance_blow_up(held, _capped_inverse(held, math.inf))
+    return Advice(
+        scheme="equal_cost",
+        options={},
+        normalize="pixel_mean",
+        cap=None,
+        post_hoc=True,
+        reasons=(
+            "the best decision for the mean recall is that under equal class priors, and these "
+            + "weights give equal priors",
+            "try it first without training: add the logarithm of the weights to the logits of a "
+            + "model trained without weights; it is free and can be undone",
+            f"as weights of the loss their ratio is {ratio:.3g}, and the gradient as noisy as with "
+            + f"1/{blow_up:.3g} of the pixels",
+        ),
+        evidence="Evidence: theory with unlimited data (Elkan 2001, Menon et al. 2021); large "
+        "networks that fit their data come to ignore weights (Byrd and Lipton 2019). Good.",
+    )
+
+
+def _advise_capped(held: npt.NDArray[Any]) -> Advice:
+    cap = _cap_for(held)
+    kept = 1 / variance_blow_up(held, _capped_inverse(held, cap))
+    full = 1 / variance_blow_up(held, _capped_inverse(held, math.inf))
+    return Advice(
+        scheme="inverse",
+        options={},
+        normalize="pixel_mean",
+        cap=cap,
+        post_hoc=False,
+        reasons=(
+            "mIoU punishes false positives, so that full inverse frequency often loses: keep the "
+            + "weights mild",
+            f"a cap of {cap:g} keeps {kept:.0%} of the effective pixels, no cap {full:.1%}",
+            "compare with no weights and with 'enet' on a validation set before believing any",
+        ),
+        evidence="Evidence: reports from practice and a rule of thumb for the cap. Weak.",
+    )
+
+
+def _capped_inverse(held: npt.NDArray[Any], cap: float) -> Floats:
+    return np.asarray(np.minimum(held.max() / held, cap))
+
+
+def _cap_for(held: npt.NDArray[Any]) -> float:
+    """Give 10, or the whole number below it that keeps enough effective pixels."""
+    for cap in np.arange(FIRST_CAP, 1, -1):
+        if variance_blow_up(held, _capped_inverse(held, cap)) <= 1 / LEAST_EFFECTIVE_SHARE:
+            return float(cap)
+    return 2.0

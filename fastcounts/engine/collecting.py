@@ -1,0 +1,152 @@
+"""Puts partial counts together: totals, items, and the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcounts.classes import Labels, Options, Pixels, as_labels, sum_by_label
+from fastcounts.counts import Counts, Presence, spread
+from fastcounts.engine.places import Places
+from fastcounts.engine.tallying import Partial
+from fastcounts.items import ItemKey, ItemTable, OpenItem
+from fastcounts.ledger import Ignored, Ledger, Unexpected
+from fastcounts.plan import Plan
+
+__all__ = ["Collector"]
+
+_PENDING = 1 << 18
+
+
+class _Totals:
+    """Pixels by label, added up now and then."""
+
+    def __init__(self) -> None:
+        self._labels: list[Labels] = []
+        self._pixels: list[Pixels] = []
+        self._pending = 0
+
+    def add(self, labels: Labels, pixels: Pixels) -> None:
+        if labels.size:
+            self._labels.append(labels)
+            self._pixels.append(pixels)
+            self._pending += labels.size + 16
+        if self._pending > _PENDING:
+            labels, pixels = self.result()
+            self._labels, self._pixels, self._pending = [labels], [pixels], 0
+
+    def result(self) -> tuple[Labels, Pixels]:
+        labels, (pixels,) = sum_by_label(self._labels, [self._pixels])
+        return labels, pixels
+
+
+class Collector:
+    """Adds up the partial counts of one run, in one thread.
+
+    Parameters
+    ----------
+    plan, options : of the run.
+    keep_items : whether to keep a table of items.
+    """
+
+    def __init__(self, plan: Plan, options: Options, keep_items: bool) -> None:
+        self._plan = plan
+        self._options = options
+        self._keep = keep_items
+        self._presence = Presence(options, keep_items)
+        self._totals = _Totals()
+        self._strangers = _Totals()
+        self._places = Places(plan.item_axis())
+        self._open: dict[tuple[ItemKey, int], OpenItem] = {}
+        self._sums = dict.fromkeys(("total", "filled", "nodata", "missing", "failed"), 0)
+
+    def add(self, partial: Partial) -> int:
+        """Take in one partial count; returns how many pixels it accounts for."""
+        if partial.places is not None:
+            self._places.join(partial.places)
+        self._totals.add(partial.labels, partial.pixels)
+        self._strangers.add(partial.unexpected_labels, partial.unexpected_pixels)
+        for name in ("filled", "nodata", "missing", "failed"):
+            self._sums[name] += getattr(partial, name)
+        pixels = int(partial.seen.sum())
+        self._sums["total"] += pixels
+        if partial.numbers.size:
+            self._add_items(partial)
+        return pixels
+
+    def _add_items(self, partial: Partial) -> None:
+        _, total = self._plan.item_of(partial.array, int(partial.numbers[0]))
+        complete = partial.seen == total
+        if complete.all():
+            keys = [self._plan.item_of(partial.array, n)[0] for n in partial.numbers.tolist()]
+            self._presence.add(keys, partial.offsets, partial.labels, partial.pixels)
+            return
+        for row, number in enumerate(partial.numbers.tolist()):
+            part = slice(partial.offsets[row], partial.offsets[row + 1])
+            key, _ = self._plan.item_of(partial.array, number)
+            self._join(
+                partial.array,
+                OpenItem(
+                    key,
+                    int(partial.seen[row]),
+                    total,
+                    as_labels(partial.labels[part]),
+                    partial.pixels[part],
+                ),
+            )
+
+    def _join(self, array: int, item: OpenItem) -> None:
+        place = item.key, -1 if item.key.source else array
+        if (known := self._open.pop(place, None)) is not None:
+            item = known.join(item)
+        if item.seen == item.total:
+            self._presence.add_open([item])
+        else:
+            self._open[place] = item
+
+    def finish(self, provenance: Mapping[str, Any]) -> Counts:
+        """The counts of everything that was added."""
+        labels, pixels = self._totals.result()
+        ignored = self._options.is_ignored(labels)
+        class_labels, (class_pixels,) = spread(
+            self._options, as_labels(labels[~ignored]), [pixels[~ignored]]
+        )
+        strangers, strange_pixels = self._strangers.result()
+        zeros = np.zeros_like(class_pixels)
+        counts = Counts(
+            labels=class_labels,
+            pixels=class_pixels,
+            presence=zeros,
+            presence_pixels=zeros,
+            presence_pixels_total=zeros,
+            ledger=Ledger(
+                counted=int(class_pixels.sum()),
+                ignored=self._ignored(labels[ignored], pixels[ignored]),
+                unexpected=self._unexpected(strangers, strange_pixels),
+                **self._sums,
+            ),
+            options=self._options,
+            covers=self._plan.covers(),
+            provenance=provenance,
+            item_table=_empty_table() if self._keep else None,
+        )
+        open_items = sorted(self._open.values(), key=lambda item: item.key)
+        return self._presence.onto(counts, tuple(open_items))
+
+    def _ignored(self, labels: Labels, pixels: Pixels) -> dict[int, Ignored]:
+        found = dict(zip(labels.tolist(), pixels.tolist(), strict=True))
+        return {label: Ignored(found.get(label, 0)) for label in self._options.ignore}
+
+    def _unexpected(self, labels: Labels, pixels: Sequence[int] | Pixels) -> dict[int, Unexpected]:
+        smallest = sorted(self._places.found)[:256]
+        places = {label: tuple(self._places.found[label]) for label in smallest}
+        return {
+            label: Unexpected(number, places.get(label, ()))
+            for label, number in zip(labels.tolist(), np.asarray(pixels).tolist(), strict=True)
+        }
+
+
+def _empty_table() -> ItemTable:
+    return ItemTable.of([], np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))

@@ -1,0 +1,351 @@
+"""One worker: reads blocks, counts them, and hands over partial counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import isnan
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcounts import kernels
+from fastcounts.classes import Labels, Options, Pixels, as_labels, sum_by_label
+from fastcounts.engine.events import BlockFailed
+from fastcounts.engine.places import Places
+from fastcounts.errors import MissingChunk, NonIntegralLabel, ReadError, UnexpectedLabel
+from fastcounts.grid import Box, volume
+from fastcounts.items import ItemKey
+from fastcounts.plan import Block, Plan
+from fastcounts.sources import Piece, Source
+
+__all__ = ["Partial", "Policy", "Tallier"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What to do with chunks that do not exist, blocks that fail, labels of no class."""
+
+    missing: str = "fill"
+    on_error: str = "raise"
+    strict: bool = False
+
+
+def _none() -> Pixels:
+    return np.empty(0, np.int64)
+
+
+@dataclass
+class Partial:
+    """Pixels accounted for, of some items of one array.
+
+    Attributes
+    ----------
+    array : which array.
+    numbers : (n,) the items' numbers; 0 where an item is a whole array or file.
+    seen : (n,) pixels of each that are accounted for here.
+    offsets, labels, pixels : class and ignored labels of each item, as sparse rows.
+    unexpected_labels, unexpected_pixels : labels of no class.
+    filled, nodata, missing, failed : pixels.
+    failure : what could not be read, if that is what this is about.
+    places : where unexpected labels stand, once, at the end.
+    """
+
+    array: int
+    numbers: Pixels
+    seen: Pixels
+    offsets: Pixels
+    labels: Labels = field(default_factory=_none)
+    pixels: Pixels = field(default_factory=_none)
+    unexpected_labels: Labels = field(default_factory=_none)
+    unexpected_pixels: Pixels = field(default_factory=_none)
+    filled: int = 0
+    nodata: int = 0
+    missing: int = 0
+    failed: int = 0
+    failure: BlockFailed | None = None
+    places: Places | None = None
+
+
+class Tallier:
+    """Counts blocks in one thread.
+
+    While blocks of one item follow each other they go into one table; the table is handed over
+    when the next item begins.
+
+    Parameters
+    ----------
+    plan, source, options, policy : what is counted, and how.
+    send : takes the partial counts.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        source: Source,
+        options: Options,
+        policy: Policy,
+        send: Callable[[Partial], None],
+    ) -> None:
+        self._plan = plan
+        self._source = source
+        self._options = options
+        self._policy = policy
+        self._send = send
+        self._axis = plan.item_axis()
+        self._places = Places(self._axis)
+        self._tables: dict[str, kernels.Table] = {}
+        self._current: tuple[int, int] | None = None
+        self._seen = 0
+        self._nodata = 0
+        self._missing = 0
+        self._fill: dict[int, int] = {}
+        self._pieces: list[Piece] = []
+
+    def count(self, block: Block) -> None:
+        """Read and count one block.
+
+        Raises
+        ------
+        ReadError
+            If it cannot be read, under ``on_error="raise"``.
+        MissingChunk
+            If a chunk does not exist and may not be assumed.
+        NonIntegralLabel, UnexpectedLabel
+            For pixels that are no labels.
+        """
+        try:
+            pieces = list(self._source.read(block.array, block.box))
+        except ReadError as error:
+            if self._policy.on_error == "raise":
+                raise
+            self._record_failure(block, str(error))
+            return
+        for piece in pieces:
+            for number, part in self._by_item(block, piece):
+                if number is None:
+                    self._count_stack(block.array, part)
+                else:
+                    self._count_piece(block.array, number, part)
+        if self._options.classes is not None:
+            self._hand_over()
+
+    def flush(self) -> None:
+        """Hand over what is left."""
+        self._hand_over()
+        if self._places.found:
+            self._send(Partial(0, _none(), _none(), np.zeros(1, np.int64), places=self._places))
+
+    # ---- one item at a time ----
+
+    def _by_item(self, block: Block, piece: Piece) -> Iterator[tuple[int | None, Piece]]:
+        """The piece with its item's number; None stands for several that are counted at once."""
+        axis = self._axis
+        if axis is None:
+            yield 0, piece
+            return
+        start, stop = piece.box[axis]
+        if stop - start == 1:
+            yield start, piece
+        elif piece.pixels is not None and not isinstance(piece.pixels, np.ma.MaskedArray):
+            yield None, piece
+        else:
+            for number in range(start, stop):
+                box = (*piece.box[:axis], (number, number + 1), *piece.box[axis + 1 :])
+                pixels = piece.pixels
+                if pixels is not None:
+                    pixels = pixels.take([number - start], axis)
+                yield number, Piece(box, pixels, piece.key)
+
+    def _count_piece(self, array: int, number: int, piece: Piece) -> None:
+        if self._current != (array, number):
+            self._hand_over()
+            self._current = (array, number)
+        pixels = volume(piece.box)
+        if piece.pixels is None:
+            piece = self._count_absent(array, piece)
+        elif isinstance(piece.pixels, np.ma.MaskedArray):
+            self._count_masked(array, piece)
+        else:
+            self._add(array, piece.pixels, piece.box)
+        self._seen += pixels
+        if self._options.classes is not None and piece.pixels is not None:
+            self._pieces.append(piece)
+
+    def _table(self, array: int) -> kernels.Table:
+        dtype = self._plan.arrays[array].dtype
+        if dtype.str not in self._tables:
+            self._tables[dtype.str] = kernels.table(dtype)
+        return self._tables[dtype.str]
+
+    def _add(self, array: int, pixels: NDArray[Any], box: Box) -> None:
+        try:
+            self._table(array).add(pixels)
+        except NonIntegralLabel as error:
+            raise self._placed(error, array, box, error.index) from None
+
+    def _placed(
+        self, error: NonIntegralLabel, array: int, box: Box, index: tuple[int, ...]
+    ) -> NonIntegralLabel:
+        at = tuple(n + start for n, (start, _) in zip(index, box, strict=True))
+        return NonIntegralLabel(error.value, at, self._plan.arrays[array].name)
+
+    def _count_masked(self, array: int, piece: Piece) -> None:
+        """Count what a mask leaves; masked elements are nodata."""
+        pixels = piece.pixels
+        assert isinstance(pixels, np.ma.MaskedArray)
+        valid = ~np.ma.getmaskarray(pixels)
+        left = pixels.data[valid]
+        try:
+            self._table(array).add(left)
+        except NonIntegralLabel as error:
+            index = tuple(int(n) for n in np.argwhere(valid)[error.index[0]])
+            raise self._placed(error, array, piece.box, index) from None
+        self._nodata += pixels.size - left.size
+
+    def _count_absent(self, array: int, piece: Piece) -> Piece:
+        """Account for a chunk that does not exist."""
+        pixels = volume(piece.box)
+        name = self._plan.arrays[array].name
+        if self._policy.missing == "separate":
+            self._missing += pixels
+            return piece
+        if self._policy.missing == "raise":
+            raise MissingChunk(f"{name}: chunk {piece.key} does not exist")
+        value = self._source.fill_value(array)
+        if value is None:
+            raise MissingChunk(
+                f"{name}: chunk {piece.key} does not exist, and the array gives no fill value for "
+                "it; keep such pixels apart with missing='separate'"
+            )
+        if isinstance(value, float | np.floating) and isnan(value):
+            self._nodata += pixels
+            return piece
+        if value != (label := int(value)) or abs(value) > 2**53 and isinstance(value, np.floating):
+            origin = tuple(start for start, _ in piece.box)
+            raise NonIntegralLabel(float(value), origin, f"{name}: chunk {piece.key}, fill value")
+        self._table(array).add_constant(label, pixels)
+        self._fill[label] = self._fill.get(label, 0) + pixels
+        dtype = self._plan.arrays[array].dtype
+        shape = tuple(stop - start for start, stop in piece.box)
+        return Piece(piece.box, np.broadcast_to(np.array(value, dtype), shape), piece.key)
+
+    def _hand_over(self) -> None:
+        """Send what the current item's table holds."""
+        if self._current is None:
+            return
+        array, number = self._current
+        tally = self._table(array).drain()
+        kept = self._options.sort(tally.labels, tally.pixels)
+        if kept.unexpected_labels.size:
+            key, _ = self._plan.item_of(array, number)
+            for piece in self._pieces:
+                self._places.look(kept.unexpected_labels, piece, key)
+            self._refuse(array, kept.unexpected_labels)
+        self._send(
+            Partial(
+                array=array,
+                numbers=np.array([number], np.int64),
+                seen=np.array([self._seen], np.int64),
+                offsets=np.array([0, kept.labels.size], np.int64),
+                labels=kept.labels,
+                pixels=kept.pixels,
+                unexpected_labels=kept.unexpected_labels,
+                unexpected_pixels=kept.unexpected_pixels,
+                filled=sum(self._fill[label] for label in self._fill if self._is_class(label)),
+                nodata=self._nodata + tally.nodata,
+                missing=self._missing,
+            )
+        )
+        self._current = None
+        self._seen = self._nodata = self._missing = 0
+        self._fill.clear()
+        self._pieces.clear()
+
+    def _is_class(self, label: int) -> bool:
+        classes = self._options.classes
+        known = classes is None or label in classes.assigned
+        return known and label not in self._options.ignore
+
+    def _refuse(self, array: int, labels: Labels) -> None:
+        if not self._policy.strict:
+            return
+        label = int(labels[0])
+        _, item, at = self._places.found[label][0]
+        raise UnexpectedLabel(
+            f"{self._plan.arrays[array].name}: label {label} at {at}, item {item}, belongs to no "
+            "class and is not ignored; add it to classes or to ignore, or count without strict"
+        )
+
+    # ---- many items at once ----
+
+    def _count_stack(self, array: int, piece: Piece) -> None:
+        """Count a piece of several items in one pass."""
+        axis, pixels = self._axis, piece.pixels
+        assert axis is not None
+        assert pixels is not None
+        try:
+            tally = kernels.count_items(pixels, axis)
+        except NonIntegralLabel as error:
+            raise self._placed(error, array, piece.box, error.index) from None
+        start, stop = piece.box[axis]
+        partial = Partial(
+            array=array,
+            numbers=np.arange(start, stop),
+            seen=np.full(stop - start, volume(piece.box) // (stop - start), np.int64),
+            offsets=tally.offsets,
+            labels=as_labels(tally.labels),
+            pixels=tally.pixels,
+            nodata=int(tally.nodata.sum()),
+        )
+        if self._options.classes is not None:
+            self._sort_rows(partial)
+            if partial.unexpected_labels.size:
+                key = ItemKey(self._plan.item_of(array, start)[0].source, start)
+                self._places.look(partial.unexpected_labels, piece, key)
+                self._refuse(array, partial.unexpected_labels)
+        self._send(partial)
+
+    def _sort_rows(self, partial: Partial) -> None:
+        """Fold labels into classes, and take out those of no class."""
+        options = self._options
+        assert options.classes is not None
+        rows = np.repeat(np.arange(partial.numbers.size), np.diff(partial.offsets))
+        ignored = options.is_ignored(partial.labels)
+        known, folded = options.classes.fold(partial.labels)
+        labels = partial.labels.copy()
+        labels[known] = folded.astype(labels.dtype)
+        keep = known | ignored
+        partial.unexpected_labels, (partial.unexpected_pixels,) = sum_by_label(
+            [partial.labels[~keep]], [[partial.pixels[~keep]]]
+        )
+        rows, labels, pixels = rows[keep], labels[keep], partial.pixels[keep]
+        order = np.lexsort((labels, rows))
+        rows, labels, pixels = rows[order], labels[order], pixels[order]
+        first = np.ones(rows.size, bool)
+        first[1:] = (rows[1:] != rows[:-1]) | (labels[1:] != labels[:-1])
+        starts = np.flatnonzero(first)
+        partial.labels = labels[starts]
+        partial.pixels = np.add.reduceat(pixels, starts) if starts.size else pixels
+        counts = np.bincount(rows[starts], minlength=partial.numbers.size)
+        partial.offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    # ---- blocks that fail ----
+
+    def _record_failure(self, block: Block, reason: str) -> None:
+        """Account for a block that could not be read."""
+        axis, pixels = self._axis, volume(block.box)
+        start, stop = (0, 1) if axis is None else block.box[axis]
+        items = stop - start
+        name = self._plan.arrays[block.array].name
+        self._send(
+            Partial(
+                array=block.array,
+                numbers=np.arange(start, stop),
+                seen=np.full(items, pixels // items, np.int64),
+                offsets=np.zeros(items + 1, np.int64),
+                failed=pixels,
+                failure=BlockFailed(name, block.box, pixels, reason),
+            )
+        )

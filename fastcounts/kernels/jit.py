@@ -1,0 +1,94 @@
+"""The one place that says how functions are compiled and where the result is kept.
+
+A compiled function is kept in a file whose name is a digest of everything it depends on:
+the source of this package, the signature, the processor, and the versions of Python,
+NumPy, numba and llvmlite. A file is written whole and then renamed, and never changed
+after that. So processes that start together cannot harm each other, intrinsics in another
+file are not forgotten, and a directory that is missing, full or read-only costs time only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import pickle
+import platform
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba.core import serialize
+from numba.core.caching import FunctionCache
+
+__all__ = ["compiled", "inlined"]
+
+_dumps: Callable[[Any], bytes] = serialize.dumps
+
+
+@functools.cache
+def _digest_of_sources() -> str:
+    """Digest the source of every kernel and the versions that compile it."""
+    digest = hashlib.sha256()
+    for version in (
+        platform.python_implementation(),
+        platform.python_version(),
+        np.__version__,
+        numba.__version__,
+        llvmlite.__version__,
+    ):
+        digest.update(f"{version}\n".encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class _Cache(FunctionCache):
+    """A cache of compiled functions in which no file is ever changed."""
+
+    def _file(self, signature: Any, codegen: Any) -> Path:
+        parts = (_digest_of_sources(), str(signature), repr(codegen.magic_tuple()))
+        name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+        return Path(self._cache_path) / f"{self._impl.filename_base}.{name}.nbc"
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the compiled function of a signature, or None where it is not kept."""
+        target_context.refresh()
+        try:
+            payload = pickle.loads(self._file(sig, target_context.codegen()).read_bytes())  # noqa: S301
+            return self._impl.rebuild(target_context, payload)
+        except Exception:  # noqa: BLE001  a file that cannot be used is one that is not there
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a compiled function where that is possible."""
+        if not self._impl.check_cachable(data):
+            return
+        path = self._file(sig, data.codegen)
+        draft = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(_dumps(self._impl.reduce(data)))
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True) if os.access(draft.parent, os.W_OK) else None
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a function when it is first called, without the GIL, cached on disk."""
+    dispatcher: Any = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
+    cache: Callable[..., Any] = _Cache
+    with contextlib.suppress(RuntimeError):  # no directory can be written: compile every time
+        dispatcher._cache = cache(function)
+    return dispatcher
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile a function as a part of the functions that call it."""
+    return numba.njit(inline="always", boundscheck=False, error_model="numpy")(function)

@@ -1,0 +1,388 @@
+"""What will be read, in which order, within which memory: arithmetic that touches no array."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from itertools import accumulate, product
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastcounts.classes import as_integer
+from fastcounts.covers import Cover, Covers, Piece, Run
+from fastcounts.errors import MemoryBudgetError, OptionError
+from fastcounts.grid import Box, Grid, Interval, volume
+from fastcounts.items import ItemKey
+
+__all__ = ["ArrayInfo", "Block", "Plan", "make_plan", "resolve_region", "virtual_chunks"]
+
+BLOCK_BYTES = 64 << 20
+"""Blocks that can be divided are divided until they are no larger, where no budget is given."""
+
+TABLE_BYTES = 4 << 20
+"""What a worker's counting table takes, at most, for labels of 8 and 16 bit."""
+
+_COPIES = 3
+"""Stored bytes, decoded bytes, and the array they are put into."""
+
+
+@dataclass(frozen=True)
+class ArrayInfo:
+    """What a source says of one of its arrays.
+
+    Attributes
+    ----------
+    name : what messages call it.
+    source : its canonical URI or ``source_id``; empty for an array in memory.
+    file : the URI of the file it is in; empty if it is in none.
+    shape, dtype : of the array.
+    chunks : elements an axis of the unit of storage; parts are cut between units.
+    inner : elements an axis of the smallest box that can be read without the rest of its
+        unit, or None where a unit is read whole.
+    digest : of the metadata; another digest means other data.
+    is_view : whether a block is a view that costs no memory.
+    stored_bytes : on disk, where that is known.
+    """
+
+    name: str
+    source: str
+    file: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...]
+    inner: tuple[int, ...] | None
+    digest: str
+    is_view: bool = False
+    stored_bytes: int | None = None
+
+
+class Block(NamedTuple):
+    """A box of one array, read and counted at once."""
+
+    array: int
+    box: Box
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Blocks that hold every element of the region once.
+
+    Attributes
+    ----------
+    arrays : what the source says of its arrays.
+    grids : the storage units of each array within the region, in counting order.
+    items : an axis number, ``"file"``, ``"array"`` or ``"auto"``.
+    share : the half-open range of units, over all arrays, that this part counts.
+    workers : how many blocks are held at once.
+    most_bytes : the largest block, decoded.
+    peak_bytes : memory that counting will take, at most, beside the interpreter.
+    """
+
+    arrays: tuple[ArrayInfo, ...]
+    grids: tuple[Grid, ...]
+    items: int | str
+    share: tuple[int, int]
+    workers: int
+    most_bytes: int
+    peak_bytes: int
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Where the units of each array end, in the order of all units."""
+        return list(accumulate(grid.size for grid in self.grids))
+
+    @cached_property
+    def units(self) -> int:
+        """Units of the whole run."""
+        return self._ends[-1] if self._ends else 0
+
+    def shares(self) -> Iterator[tuple[int, int, int]]:
+        """The arrays of this part, each with its half-open range of units."""
+        start, stop = self.share
+        for array in range(bisect_right(self._ends, start), len(self.grids)):
+            begin = self._ends[array] - self.grids[array].size
+            if begin >= stop:
+                return
+            low, high = max(start, begin) - begin, min(stop, self._ends[array]) - begin
+            if low < high:
+                yield array, low, high
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks of this part, item by item."""
+        for array, start, stop in self.shares():
+            info, grid = self.arrays[array], self.grids[array]
+            limit = max(self.most_bytes // max(info.dtype.itemsize, 1), 1)
+            for ordinal in range(start, stop):
+                for box in divide(grid.box(ordinal), info.inner, limit, grid.order):
+                    yield Block(array, box)
+
+    @cached_property
+    def pixels(self) -> int:
+        """Pixels of this part."""
+        return sum(
+            volume(box)
+            for array, start, stop in self.shares()
+            for box in self.grids[array].boxes(start, stop)
+        )
+
+    def covers(self) -> Covers:
+        """What counting this part will have seen."""
+        sources = {
+            info.source: Cover.of(info.digest, Piece(self.grids[array], ((start, stop),)))
+            for array, start, stop in self.shares()
+            if (info := self.arrays[array]).source
+        }
+        runs = {}
+        if 0 < self.share[1] - self.share[0] < self.units:
+            runs[self.digest] = Run(self.units, (self.share,))
+        return Covers(sources, runs)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of everything that the parts of one run have in common."""
+        state = blake2b(digest_size=8)
+        for info, grid in zip(self.arrays, self.grids, strict=True):
+            state.update(repr((info.source, info.digest, grid)).encode())
+        return state.hexdigest()
+
+    # ---- items ----
+
+    @cached_property
+    def _file_pixels(self) -> dict[str, int]:
+        """Pixels of each file in the region, over all its arrays."""
+        pixels: dict[str, int] = {}
+        for info, grid in zip(self.arrays, self.grids, strict=True):
+            pixels[info.file] = pixels.get(info.file, 0) + grid.pixels
+        return pixels
+
+    def item_axis(self) -> int | None:
+        """The axis along which items lie, or None where an item is a whole array or file."""
+        return None if isinstance(self.items, str) else self.items
+
+    def item_of(self, array: int, number: int = 0) -> tuple[ItemKey, int]:
+        """The key of an item, and how many pixels it has.
+
+        Parameters
+        ----------
+        array : which array.
+        number : the coordinate along the axis of items; 0 where an item is a whole.
+        """
+        info, grid = self.arrays[array], self.grids[array]
+        axis = self.item_axis()
+        if axis is not None:
+            start, stop = grid.bounds[axis]
+            return ItemKey(info.source, number), grid.pixels // (stop - start)
+        if self.items != "array" and info.file:
+            return ItemKey(info.file, 0), self._file_pixels[info.file]
+        return ItemKey(info.source, 0 if info.source else array), grid.pixels
+
+
+def divide(box: Box, inner: tuple[int, ...] | None, limit: int, order: Sequence[int]) -> list[Box]:
+    """Cut a box along the lines of ``inner`` until no piece has more than ``limit`` elements.
+
+    The slowest axes of ``order`` are cut first.  Pieces smaller than ``inner`` are never made,
+    so one may stay larger than ``limit``.
+    """
+    lengths = [stop - start for start, stop in box]
+    if inner is None or prod(lengths) <= limit:
+        return [box]
+    for axis in order:
+        rest = prod(lengths) // lengths[axis]
+        steps = limit // rest // inner[axis]
+        lengths[axis] = min(max(steps, 1) * inner[axis], lengths[axis])
+        if prod(lengths) <= limit:
+            break
+    cuts = (_ranges(bounds, length) for bounds, length in zip(box, lengths, strict=True))
+    return list(product(*cuts))
+
+
+def _ranges(bounds: Interval, length: int) -> list[Interval]:
+    """Cut a range at the multiples of ``length``."""
+    start, stop = bounds
+    if length >= stop - start:
+        return [bounds]
+    edges = [start, *range(start - start % length + length, stop, length), stop]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def virtual_chunks(shape: tuple[int, ...], most: int, order: Sequence[int]) -> tuple[int, ...]:
+    """Units for an array that is not stored in chunks: at most ``most`` elements each.
+
+    A function of the shape and order alone, so that parts are the same wherever they run.
+    """
+    lengths = [max(length, 1) for length in shape]
+    for axis in order:
+        rest = prod(lengths) // lengths[axis]
+        lengths[axis] = min(max(most // rest, 1), lengths[axis])
+        if prod(lengths) <= most:
+            break
+    return tuple(lengths)
+
+
+def make_plan(
+    arrays: Sequence[ArrayInfo],
+    *,
+    items: int | str = "auto",
+    region: Any = None,
+    part: tuple[int, int] | None = None,
+    workers: int = 1,
+    memory: int | None = None,
+) -> Plan:
+    """Cover every pixel of the region once, within the memory budget.
+
+    Parameters
+    ----------
+    arrays : what the source says of its arrays.
+    items : what one item is.
+    region : a slice or number an axis, see :func:`resolve_region`, applied to every array.
+    part : ``(i, N)``: the i-th of N shares of the units, about equal in pixels.
+    workers : how many blocks may be held at once; fewer are, if the budget asks for it.
+    memory : the budget in bytes, or None.
+
+    Raises
+    ------
+    OptionError
+        If an option does not fit the arrays.
+    MemoryBudgetError
+        If the budget cannot hold one block, with the number of bytes that would do.
+    """
+    grids = tuple(_grid(info, items, region) for info in arrays)
+    share = _share(grids, part)
+    sizes = [_block_bytes(info, grid) for info, grid in zip(arrays, grids, strict=True)]
+    smallest = max((least for least, _ in sizes), default=0)
+    wanted = max((most for _, most in sizes), default=0)
+    tables = TABLE_BYTES + _open_bytes(arrays, grids, items)
+    if memory is not None:
+        needed = smallest * _COPIES + tables
+        if memory < needed:
+            raise MemoryBudgetError(
+                f"memory: {memory} bytes cannot hold one block; {needed} would do"
+            )
+        workers = min(workers, memory // needed)
+        room = (memory // workers - tables) // _COPIES
+        wanted = min(wanted, max(room, smallest))
+    peak = workers * (wanted * _COPIES + tables)
+    return Plan(tuple(arrays), grids, items, share, workers, wanted, peak)
+
+
+def _grid(info: ArrayInfo, items: int | str, region: Any) -> Grid:
+    first = None
+    if isinstance(items, int):
+        if not 0 <= items < len(info.shape):
+            raise OptionError(
+                f"items: {info.name} has no axis {items}; its shape is {info.shape}, "
+                f"so an axis is a number from 0 to {len(info.shape) - 1}"
+                if info.shape
+                else f"items: {info.name} has no axes at all"
+            )
+        first = items
+    elif items == "file" and not info.file:
+        raise OptionError(
+            f"items: {info.name} is in no file; give the axis of the images, or 'array'"
+        )
+    box = None if region is None else resolve_region(region, info.shape, info.name)
+    return Grid(info.shape, info.chunks, first, box)
+
+
+def _share(grids: Sequence[Grid], part: tuple[int, int] | None) -> Interval:
+    """The units of one part: cut where the pixels before the cut are a share of all."""
+    if part is None:
+        return 0, sum(grid.size for grid in grids)
+    number, parts = (as_integer(value, "part") for value in part)
+    if not 0 <= number < parts:
+        raise OptionError(f"part: expected i of N with 0 <= i < N, got {number} of {parts}")
+    total = sum(grid.pixels for grid in grids)
+    return _cut(grids, total * number, parts), _cut(grids, total * (number + 1), parts)
+
+
+def _cut(grids: Sequence[Grid], scaled: int, parts: int) -> int:
+    """The unit at pixel number ``scaled / parts``, in whole numbers throughout."""
+    units = 0
+    for grid in grids:
+        pixels = grid.pixels * parts
+        if scaled < pixels:
+            return units + scaled * grid.size // pixels
+        scaled -= pixels
+        units += grid.size
+    return units
+
+
+def _block_bytes(info: ArrayInfo, grid: Grid) -> tuple[int, int]:
+    """Bytes of the smallest block that can be read, and of the one that is wanted."""
+    if info.is_view or not grid.size:
+        return 0, 0
+    unit = prod(min(chunk, max(n, 1)) for chunk, n in zip(info.chunks, info.shape, strict=True))
+    inner = unit if info.inner is None else prod(info.inner)
+    size = info.dtype.itemsize
+    return inner * size, max(min(unit * size, BLOCK_BYTES), inner * size)
+
+
+def _open_bytes(arrays: Sequence[ArrayInfo], grids: Sequence[Grid], items: int | str) -> int:
+    """Memory of the items that one worker can have open, where labels are 8 or 16 bit."""
+    if isinstance(items, str):
+        return 0
+    most = 0
+    for info, grid in zip(arrays, grids, strict=True):
+        if grid.size:
+            labels = min(256 ** min(info.dtype.itemsize, 2), prod(info.shape) // info.shape[items])
+            most = max(most, min(info.chunks[items], info.shape[items]) * labels * 16)
+    return most
+
+
+def resolve_region(region: Any, shape: tuple[int, ...], name: str = "region") -> Box:
+    """Turn slices into a box.
+
+    Parameters
+    ----------
+    region : a slice, ``(start, stop)`` pair or number for each axis, from the first; axes that
+        are not named are taken whole; ``...`` stands for as many as there are left over.
+    shape : of the array.
+    name : of the array, for messages.
+
+    Raises
+    ------
+    OptionError
+        For steps, for more axes than there are, and for bounds outside the array.
+
+    Examples
+    --------
+    >>> resolve_region((slice(0, 10), slice(None), -1), (20, 30, 40))
+    ((0, 10), (0, 30), (39, 40))
+    """
+    parts = list(region) if isinstance(region, tuple | list) else [region]
+    if len(parts) == 2 and len(shape) == 1 and all(isinstance(p, int) for p in parts):
+        parts = [tuple(parts)]
+    dots = [place for place, part in enumerate(parts) if part is Ellipsis]
+    if len(dots) > 1 or len(parts) - len(dots) > len(shape):
+        raise OptionError(f"region: {region!r} does not fit the {len(shape)} axes of {name}")
+    fill = [slice(None)] * (len(shape) - len(parts) + len(dots))
+    place = dots[0] if dots else len(parts)
+    parts = parts[:place] + fill + parts[place + len(dots) :]
+    return tuple(
+        _bounds(part, length, axis, name)
+        for axis, (part, length) in enumerate(zip(parts, shape, strict=True))
+    )
+
+
+def _bounds(part: Any, length: int, axis: int, name: str) -> Interval:
+    if isinstance(part, slice):
+        if part.step not in (None, 1):
+            raise OptionError(f"region: axis {axis}: steps are not supported, got {part.step}")
+        start = 0 if part.start is None else as_integer(part.start, f"region, axis {axis}")
+        stop = length if part.stop is None else as_integer(part.stop, f"region, axis {axis}")
+    elif isinstance(part, tuple | list) and len(part) == 2:
+        start, stop = (as_integer(value, f"region, axis {axis}") for value in part)
+    else:
+        start = as_integer(part, f"region, axis {axis}")
+        start += length if start < 0 else 0
+        stop = start + 1
+    start += length if start < 0 else 0
+    stop += length if stop < 0 else 0
+    if not 0 <= start <= stop <= length:
+        raise OptionError(f"region: axis {axis}: {start}:{stop} is not within 0:{length} of {name}")
+    return start, stop

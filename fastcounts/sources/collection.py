@@ -1,0 +1,70 @@
+"""Several sources as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import chain
+from os.path import commonprefix
+from typing import Any
+
+from fastcounts.errors import OptionError
+from fastcounts.grid import Box
+from fastcounts.plan import ArrayInfo
+from fastcounts.sources.port import Piece, Source
+
+__all__ = ["Collection", "rename"]
+
+
+class Collection(Source):
+    """Several sources, one after the other.
+
+    Raises
+    ------
+    OptionError
+        If one array is in it twice.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.arrays = tuple(chain.from_iterable(source.arrays for source in sources))
+        self.unreadable = tuple(chain.from_iterable(source.unreadable for source in sources))
+        self.skipped = tuple(chain.from_iterable(source.skipped for source in sources))
+        self._places = [
+            (source, array) for source in sources for array in range(len(source.arrays))
+        ]
+        seen: set[str] = set()
+        for info in self.arrays:
+            if info.source and info.source in seen:
+                raise OptionError(f"{info.name}: is given twice; it would be counted twice")
+            seen.add(info.source)
+
+    def read(self, array: int, box: Box) -> Iterable[Piece]:
+        """Read one block from the source that has it."""
+        source, place = self._places[array]
+        return source.read(place, box)
+
+    def fill_value(self, array: int) -> Any:
+        """What the source that has the array says."""
+        source, place = self._places[array]
+        return source.fill_value(place)
+
+    def knows_missing(self, array: int) -> bool:
+        """What the source that has the array says."""
+        source, place = self._places[array]
+        return source.knows_missing(place)
+
+
+def rename(arrays: Sequence[ArrayInfo], source_id: str) -> tuple[ArrayInfo, ...]:
+    """Put ``source_id`` in the place of the arrays' own names, and of those of their files."""
+    if len(arrays) == 1:
+        (info,) = arrays
+        return (replace(info, source=source_id, file=source_id if info.file else ""),)
+    common = len(commonprefix([info.source for info in arrays]).rpartition("/")[0])
+    return tuple(
+        replace(
+            info,
+            source=f"{source_id}/{info.source[common:].lstrip('/') or place}",
+            file=f"{source_id}/{info.file[common:].lstrip('/')}" if info.file else "",
+        )
+        for place, info in enumerate(arrays)
+    )

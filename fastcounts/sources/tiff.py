@@ -1,0 +1,126 @@
+"""TIFF masks through tifffile: one page or many, read page by page."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcounts.classes import check_label_dtype
+from fastcounts.errors import MissingExtra, ReadError, UnsupportedSource
+from fastcounts.grid import Box
+from fastcounts.plan import ArrayInfo
+from fastcounts.sources.port import box_shape, box_slices, digest, size_of
+
+__all__ = ["TiffFormat"]
+
+_LOSSY = {"JPEG", "OJPEG", "JPEG_LOSSY", "WEBP", "JPEGXR", "JPEGXR_NDPI"}
+
+
+class TiffFormat:
+    """A TIFF of one image series, of one channel; pages are the units."""
+
+    magic = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+    def describe(self, path: Path) -> list[ArrayInfo]:
+        """Read the directories of the file."""
+        tifffile = _tifffile()
+        try:
+            with tifffile.TiffFile(path) as file:
+                series = _series(file, path)
+                shape, page = tuple(series.shape), tuple(series.keyframe.shape)
+                _check(series, path)
+                dtype = check_label_dtype(series.dtype, str(path))
+        except (tifffile.TiffFileError, ValueError, IndexError, struct.error, OSError) as error:
+            if isinstance(error, ReadError | UnsupportedSource):
+                raise
+            raise ReadError(f"{path}: {error}") from None
+        lead = len(shape) - len(page)
+        return [
+            ArrayInfo(
+                name=str(path),
+                source=path.as_uri(),
+                file=path.as_uri(),
+                shape=shape,
+                dtype=dtype,
+                chunks=(1,) * lead + page,
+                inner=None,
+                digest=digest(shape, dtype.str, path.stat().st_size),
+                stored_bytes=path.stat().st_size,
+            )
+        ]
+
+    def read(self, path: Path, info: ArrayInfo, box: Box) -> NDArray[Any]:
+        """Decode the page that holds the block."""
+        tifffile = _tifffile()
+        try:
+            with tifffile.TiffFile(path) as file:
+                series = _series(file, path)
+                if tuple(series.shape) != info.shape:
+                    raise ReadError(f"{path}: the file was changed while it was being counted")
+                page_axes = len(series.keyframe.shape)
+                lead = len(info.shape) - page_axes
+                corner = tuple(start for start, _ in box[:lead])
+                number = int(np.ravel_multi_index(corner, info.shape[:lead])) if lead else 0
+                pixels = _page(series, number, path)
+        except (OSError, RuntimeError, ValueError, IndexError, struct.error) as error:
+            if isinstance(error, ReadError):
+                raise
+            raise ReadError(f"{path}: cannot be decoded: {error}") from None
+        part = pixels[box_slices(box[lead:])]
+        return part.reshape(box_shape(box))
+
+
+def _page(series: Any, number: int, path: Path) -> NDArray[Any]:
+    """Decode one page, having checked that its stored segments are all there."""
+    if len(series.pages) == 1 and series.size > size_of(tuple(series.keyframe.shape)):
+        pixels = series.asarray()  # a stack that is stored as one page's contiguous bytes
+        flat = pixels.reshape((-1, *series.keyframe.shape))
+        whole: NDArray[Any] = flat[number]
+        return whole
+    page = series.pages[number]
+    if page is None:
+        raise ReadError(f"{path}: page {number} is missing")
+    end = page.parent.filehandle.size
+    for offset, length in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if length == 0 or offset + length > end:
+            raise ReadError(f"{path}: page {number} is cut off: the file ends at byte {end}")
+    pixels = page.asarray()
+    result: NDArray[Any] = pixels
+    return result
+
+
+def _tifffile() -> Any:
+    try:
+        import tifffile
+    except ImportError:
+        raise MissingExtra("reading TIFF masks needs tifffile", "images") from None
+    return tifffile
+
+
+def _series(file: Any, path: Path) -> Any:
+    if not file.pages:
+        raise ReadError(f"{path}: the file has no page")
+    series = list(file.series)
+    if len(series) != 1:
+        shapes = ", ".join("x".join(map(str, one.shape)) for one in series[:6])
+        raise UnsupportedSource(
+            f"{path}: holds {len(series)} images of different kinds ({shapes}); "
+            "write the mask to a file of its own"
+        )
+    return series[0]
+
+
+def _check(series: Any, path: Path) -> None:
+    page = series.keyframe
+    if page.samplesperpixel > 1:
+        raise UnsupportedSource(
+            f"{path}: the image has {page.samplesperpixel} channels; a mask has one"
+        )
+    if page.compression.name in _LOSSY:
+        raise UnsupportedSource(
+            f"{path}: {page.compression.name} compression changes labels; store masks without loss"
+        )

@@ -1,0 +1,347 @@
+"""Zarr arrays, v2 and v3, sharded or not, through zarr-python."""
+
+from __future__ import annotations
+
+import stat
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
+
+from fastcounts.classes import check_label_dtype
+from fastcounts.errors import (
+    AmbiguousSource,
+    FastcountsError,
+    ReadError,
+    SourceNotFound,
+    UnsupportedSource,
+)
+from fastcounts.grid import Box
+from fastcounts.plan import ArrayInfo
+from fastcounts.sources.port import Piece, Source, box_slices, digest, whole_chunks
+
+__all__ = ["ZarrSource", "is_zarr_folder", "open_zarr"]
+
+Array = zarr.Array[Any]
+
+_MARKERS = ("zarr.json", ".zarray", ".zgroup")
+_ABSENT = np.uint64(2**64 - 1)
+
+
+def is_zarr_folder(path: Path) -> bool:
+    """Whether a folder is a Zarr array or group."""
+    return any((path / marker).is_file() for marker in _MARKERS)
+
+
+def open_zarr(target: Any, *, every: bool = False) -> ZarrSource:
+    """Open an array, or the label array of a group.
+
+    Parameters
+    ----------
+    target : a path, a store, an open array or group.
+    every : take all label arrays of a group, where there are several.
+
+    Raises
+    ------
+    SourceNotFound, UnsupportedSource, AmbiguousSource, ReadError
+        Where there is nothing, no label array, or several.
+    """
+    if isinstance(target, zarr.Array):
+        return ZarrSource([target])
+    if isinstance(target, zarr.Group):
+        return ZarrSource(_members(target, every))
+    opened = _open(target)
+    return open_zarr(opened, every=every)
+
+
+def _open(target: Any) -> Array | zarr.Group:
+    name = str(target)
+    if isinstance(target, Path) and target.suffix == ".zip":
+        target = ZipStore(target, mode="r")
+    try:
+        return zarr.open(target, mode="r")
+    except FileNotFoundError:
+        raise SourceNotFound(f"{name}: holds no Zarr array or group") from None
+    except TypeError as error:
+        repaired = _with_letter_orders(target)
+        if repaired is None:
+            raise UnsupportedSource(f"{name}: its metadata cannot be read: {error}") from None
+        return repaired
+    except (ValueError, KeyError, NotImplementedError) as error:
+        raise UnsupportedSource(f"{name}: its metadata cannot be read: {error}") from None
+    except OSError as error:
+        raise ReadError(f"{name}: {error.strerror or error}") from None
+
+
+def _with_letter_orders(target: Any) -> Array | None:
+    """Open an array whose transpose codec says "C" or "F", as early writers of v3 did."""
+    import json
+
+    from zarr import AsyncArray
+    from zarr.core.metadata import ArrayV3Metadata
+
+    if not isinstance(target, Path):
+        return None
+    try:
+        metadata = json.loads((target / "zarr.json").read_text())
+        axes = list(range(len(metadata["shape"])))
+        orders = {"C": axes, "F": axes[::-1]}
+        for codec in metadata["codecs"]:
+            if codec["name"] == "transpose":
+                order = codec["configuration"]["order"]
+                codec["configuration"]["order"] = orders.get(order, order)
+        store_path = StorePath(LocalStore(target, read_only=True))
+        return zarr.Array(AsyncArray(ArrayV3Metadata.from_dict(metadata), store_path))
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _members(group: zarr.Group, every: bool) -> list[Array]:
+    """The label array of a group, or all of them."""
+    name = _name(group.store_path)
+    arrays = [
+        (path, member)
+        for path, member in sorted(group.members(max_depth=None))
+        if isinstance(member, zarr.Array)
+    ]
+    labels = [(path, array) for path, array in arrays if np.dtype(array.dtype).kind in "biu"]
+    if not labels:
+        found = ", ".join(f"{path} ({array.dtype})" for path, array in arrays[:8])
+        raise UnsupportedSource(
+            f"{name}: the group holds no array of integers"
+            + (f", only {found}" if found else "; it is empty")
+        )
+    if len(labels) > 1 and not every:
+        found = ", ".join(f"{path} ({array.dtype} {array.shape})" for path, array in labels[:16])
+        raise AmbiguousSource(
+            f"{name}: the group holds {len(labels)} arrays of integers; name one as "
+            f"{name}/{labels[0][0]}, or ask for all: {found}"
+        )
+    return [array for _, array in labels]
+
+
+def _name(store_path: StorePath) -> str:
+    """What messages call an array: its path, where it has one."""
+    store = store_path.store
+    if isinstance(store, LocalStore):
+        return str(Path(store.root) / store_path.path)
+    return str(store_path)
+
+
+def _identity(store_path: StorePath) -> str:
+    """The canonical URI of an array; empty for one in memory."""
+    store = store_path.store
+    if isinstance(store, MemoryStore):
+        return ""
+    if isinstance(store, LocalStore):
+        return (Path(store.root) / store_path.path).resolve().as_uri()
+    if isinstance(store, ZipStore):
+        return f"{Path(store.path).resolve().as_uri()}/{store_path.path}".rstrip("/")
+    return str(store_path)
+
+
+class ZarrSource(Source):
+    """Zarr arrays.
+
+    Parameters
+    ----------
+    arrays : open arrays; nothing is written to them.
+
+    Raises
+    ------
+    UnsupportedSource
+        If the elements of one cannot be labels.
+    """
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self._arrays = tuple(_Reader(array) for array in arrays)
+        self.arrays = tuple(reader.info for reader in self._arrays)
+
+    def read(self, array: int, box: Box) -> Iterable[Piece]:
+        """Read one block: a chunk, a shard, or some chunks of a shard."""
+        return self._arrays[array].read(box)
+
+    def fill_value(self, array: int) -> Any:
+        """The array's fill value; None where its metadata gives none."""
+        return self._arrays[array].fill_value
+
+    def knows_missing(self, array: int) -> bool:
+        """False only for shards whose inner chunks cannot be told apart."""
+        return self._arrays[array].knows_missing
+
+
+class _Reader:
+    """One array, its chunks, and which of them exist."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+        self.name = _name(array.store_path)
+        dtype = check_label_dtype(array.dtype, self.name)
+        regular = type(array.metadata).__name__ != "ArrayV3Metadata" or hasattr(
+            array.metadata.chunk_grid, "chunk_shape"
+        )
+        if regular:
+            unit = tuple(array.shards or array.chunks)
+            inner = tuple(array.chunks) if array.shards else None
+        else:
+            unit, inner = whole_chunks(array.shape), None
+        self._unit = tuple(max(length, 1) for length in unit)
+        self._regular = regular
+        self._index = _ShardIndex(array) if inner else None
+        self.knows_missing = regular and (self._index is None or self._index.is_readable)
+        self.fill_value = array.metadata.fill_value
+        self.info = ArrayInfo(
+            name=self.name,
+            source=_identity(array.store_path),
+            file="",
+            shape=tuple(array.shape),
+            dtype=dtype,
+            chunks=self._unit,
+            inner=inner,
+            digest=digest(array.shape, dtype.str, unit, inner, str(self.fill_value)),
+        )
+
+    def read(self, box: Box) -> list[Piece]:
+        if not self._regular:
+            return [Piece(box, self._pixels(box))]
+        corner = tuple(start // length for (start, _), length in zip(box, self._unit, strict=True))
+        key = self._array.metadata.encode_chunk_key(corner)
+        if not self._exists(key):
+            return [Piece(box, None, key)]
+        if self._index is None or not self._index.is_readable:
+            return [Piece(box, self._pixels(box), key)]
+        try:
+            absent = list(self._index.absent(key, corner, box))
+        except (OSError, ValueError) as error:
+            raise ReadError(
+                f"{self.name}: shard {key}: its index cannot be read: {error}"
+            ) from None
+        if not absent:
+            return [Piece(box, self._pixels(box), key)]
+        return self._pieces(box, key, absent)
+
+    def _pieces(self, box: Box, key: str, absent: list[Box]) -> list[Piece]:
+        """The chunks of one shard, of which some do not exist."""
+        assert self._index is not None
+        present = [part for part in self._index.parts(box) if part not in set(absent)]
+        pieces = [Piece(part, None, key) for part in absent]
+        if present:
+            pixels = self._pixels(box)
+            for part in present:
+                within = tuple(
+                    slice(start - base, stop - base)
+                    for (start, stop), (base, _) in zip(part, box, strict=True)
+                )
+                pieces.append(Piece(part, pixels[within], key))
+        return pieces
+
+    def _pixels(self, box: Box) -> NDArray[Any]:
+        try:
+            return np.asarray(self._array[box_slices(box)])
+        except FastcountsError:
+            raise
+        except (OSError, ValueError, RuntimeError, TypeError, KeyError, EOFError) as error:
+            place = ", ".join(f"{start}:{stop}" for start, stop in box)
+            reason = getattr(error, "strerror", None) or error
+            raise ReadError(f"{self.name}: chunk [{place}] cannot be read: {reason}") from None
+
+    def _exists(self, key: str) -> bool:
+        store_path = self._array.store_path
+        store = store_path.store
+        if not isinstance(store, LocalStore):
+            return bool(sync((store_path / key).exists()))
+        path = Path(store.root) / store_path.path / key
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise ReadError(f"{self.name}: chunk {key}: {error.strerror}") from None
+        if not stat.S_ISREG(mode):
+            raise ReadError(f"{self.name}: chunk {key} is no file")
+        return True
+
+
+class _ShardIndex:
+    """Which inner chunks of a shard exist: the index at its start or end.
+
+    The index holds an offset and a length for each inner chunk, both all ones where the
+    chunk does not exist; Zarr v3, the sharding_indexed codec.
+    """
+
+    def __init__(self, array: Array) -> None:
+        codec = array.metadata.codecs[0]  # type: ignore[union-attr]
+        assert isinstance(codec, ShardingCodec)
+        self._store_path = array.store_path
+        self._chunk = tuple(codec.chunk_shape)
+        shard = tuple(array.shards or ())
+        self._per_shard = tuple(n // m for n, m in zip(shard, self._chunk, strict=True))
+        self._at_start = getattr(codec.index_location, "value", codec.index_location) == "start"
+        kinds = [type(step) for step in codec.index_codecs]
+        self._checked = kinds == [BytesCodec, Crc32cCodec]
+        nested = any(isinstance(step, ShardingCodec) for step in codec.codecs)
+        self.is_readable = not nested and (self._checked or kinds == [BytesCodec])
+        endian = getattr(codec.index_codecs[0], "endian", None)
+        big = getattr(endian, "value", endian) == "big"
+        self._dtype = np.dtype(">u8" if big else "<u8")
+        self._present = lru_cache(maxsize=32)(self._load)
+
+    def parts(self, box: Box) -> Iterator[Box]:
+        """The inner chunks in a box, clipped to it."""
+        spans = (
+            [
+                (max(start, low), min(stop, low + length))
+                for low in range(start - start % length, stop, length)
+            ]
+            for (start, stop), length in zip(box, self._chunk, strict=True)
+        )
+        yield from product(*spans)
+
+    def absent(self, key: str, corner: tuple[int, ...], box: Box) -> Iterator[Box]:
+        """The inner chunks in a box that do not exist."""
+        present = self._present(key)
+        if present.all():
+            return
+        base = tuple(n * per for n, per in zip(corner, self._per_shard, strict=True))
+        for part in self.parts(box):
+            place = tuple(
+                start // length - first
+                for (start, _), length, first in zip(part, self._chunk, base, strict=True)
+            )
+            if not present[place]:
+                yield part
+
+    def _load(self, key: str) -> NDArray[np.bool_]:
+        from zarr.abc.store import RangeByteRequest, SuffixByteRequest
+
+        count = prod(self._per_shard)
+        size = 16 * count + 4 * self._checked
+        request = RangeByteRequest(0, size) if self._at_start else SuffixByteRequest(size)
+        buffer = sync((self._store_path / key).get(default_buffer_prototype(), byte_range=request))
+        content = b"" if buffer is None else buffer.to_bytes()
+        if len(content) != size:
+            raise ValueError(f"expected {size} bytes, got {len(content)}")
+        if self._checked:
+            _check_sum(content)
+        entries = np.frombuffer(content[: 16 * count], self._dtype).reshape(*self._per_shard, 2)
+        present: NDArray[np.bool_] = (entries != _ABSENT).any(axis=-1)
+        return present
+
+
+def _check_sum(content: bytes) -> None:
+    import google_crc32c
+
+    (stored,) = struct.unpack("<I", content[-4:])
+    if google_crc32c.value(content[:-4]) != stored:
+        raise ValueError("its checksum is wrong")

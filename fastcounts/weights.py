@@ -1,0 +1,568 @@
+"""Weights: a frozen value that states its convention.
+
+Weights and the class prior that they imply are one bijection. With ``n`` pixels of each class,
+``N`` in all, and weights ``w``, training sees the prior ``n * w / sum(n * w)``; and the weights
+that make it see a prior ``q`` are ``q * N / n``. Every scheme of :mod:`fastcounts.solvers` chooses
+a prior.
+
+Between the raw values of a scheme and the weights stand three steps, always in this order:
+the cap, the absent classes, the normalisation. :func:`finish` is all three.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcounts.errors import AbsentClass, OptionError, SolveError
+
+__all__ = [
+    "ABSENT_POLICIES",
+    "KINDS",
+    "NORMALIZATIONS",
+    "Weights",
+    "absent_policy",
+    "finish",
+    "implied_prior",
+    "logit_bias",
+    "weights_from_prior",
+]
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int64] | npt.NDArray[np.uint64]
+
+KINDS: dict[str, str] = {
+    "weight": "multiplies the loss of every pixel of its class",
+    "pos_weight": "multiplies the positive term of a sigmoid loss, one number a channel",
+    "bias": "is added to the logit of its class",
+    "margin": "is subtracted from the logit of the true class while training",
+    "item": "says how often an item (an image) is drawn, relative to others",
+}
+NORMALIZATIONS: dict[str, str] = {
+    "pixel_mean": "the mean over all pixels is 1: the loss keeps its scale",
+    "mean": "the mean over the classes is 1",
+    "sum": "the sum over the classes is 1",
+    "max": "the largest weight is 1",
+    "min": "the smallest weight above zero is 1",
+}
+ABSENT_POLICIES: dict[str, str] = {
+    "raise": "an error names the classes",
+    "max": "the largest weight of a class that has pixels",
+    "one": "1, before the normalisation",
+    "zero": "0",
+    "smooth": "as if one more image held one pixel of every class; smooth:100 for a hundred",
+    "formula": "what the formula gives for zero pixels, where that is finite",
+}
+_POLICIES_OF_KIND: dict[str, tuple[str, ...]] = {
+    "weight": tuple(ABSENT_POLICIES),
+    "pos_weight": tuple(ABSENT_POLICIES),
+    "bias": ("raise", "zero", "smooth", "formula"),
+    "margin": ("raise", "max", "zero", "smooth", "formula"),
+    "item": ("raise", "zero"),
+}
+
+
+def weights_from_prior(pixels: npt.ArrayLike, prior: npt.ArrayLike) -> Floats:
+    """Weights under which training sees ``prior`` instead of the frequencies of the classes.
+
+    ``w[c] = prior[c] / (n[c] / N)``; the mean over all pixels is 1.
+
+    Parameters
+    ----------
+    pixels : (K,) pixels of each class, all above zero where the prior is.
+    prior : (K,) nonnegative, of any sum above zero.
+
+    Returns
+    -------
+    (K,) float64; 0 for a class without pixels whose prior is 0.
+
+    Raises
+    ------
+    AbsentClass : a class without pixels and a prior above zero.
+    OptionError : a prior that is negative, not finite, of another length, or zero everywhere.
+
+    Notes
+    -----
+    King and Zeng (2001), Political Analysis 9(2), 137-163: weighting by the ratio of the priors.
+
+    Examples
+    --------
+    >>> weights_from_prior([180, 90, 25, 5], [0.4, 0.3, 0.2, 0.1]).round(6).tolist()
+    [0.666667, 1.0, 2.4, 6.0]
+    """
+    counts = np.asarray(pixels)
+    wanted = np.asarray(prior, dtype=np.float64)
+    if wanted.shape != counts.shape:
+        raise OptionError(
+            f"prior has {wanted.size} numbers and there are {counts.size} classes: "
+            "give one number a class"
+        )
+    if not np.isfinite(wanted).all() or (wanted < 0).any() or not wanted.any():
+        raise OptionError(f"prior {wanted.tolist()}: give nonnegative numbers, one above zero")
+    if (wanted[counts == 0] > 0).any():
+        raise AbsentClass("the prior is above zero where there are no pixels: no weight gives that")
+    frequency = counts / _total(counts)
+    shares = wanted / wanted.sum()
+    weights = np.zeros(counts.shape)
+    np.divide(shares, frequency, out=weights, where=counts > 0)
+    return weights
+
+
+def implied_prior(pixels: npt.ArrayLike, weights: npt.ArrayLike) -> Floats:
+    """Class prior that a loss with these weights sees: the inverse of :func:`weights_from_prior`.
+
+    ``prior[c] = n[c] * w[c] / sum(n * w)``, whatever the scale of the weights.
+
+    Parameters
+    ----------
+    pixels : (K,) pixels of each class.
+    weights : (K,) nonnegative.
+
+    Returns
+    -------
+    (K,) float64 of sum 1.
+
+    Raises
+    ------
+    SolveError : no class has both pixels and a weight.
+
+    Examples
+    --------
+    >>> implied_prior([180, 90, 25, 5], [1, 1, 1, 1]).round(6).tolist()
+    [0.6, 0.3, 0.083333, 0.016667]
+    >>> implied_prior([180, 90, 25, 5], [1, 2, 7.2, 36]).round(6).tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    mass = np.asarray(pixels) * np.asarray(weights, dtype=np.float64)
+    total = float(mass.sum())
+    if not total > 0:
+        raise SolveError("no class has both pixels and a weight above zero: there is no prior")
+    return np.asarray(mass / total, dtype=np.float64)
+
+
+def logit_bias(weights: npt.ArrayLike) -> Floats:
+    """``ln w``: added to the logits of a model trained without weights, it does what they do.
+
+    With unlimited data both models have the same posterior; subtracting it undoes the weights.
+
+    Parameters
+    ----------
+    weights : (K,) nonnegative.
+
+    Returns
+    -------
+    (K,) float64; minus infinity where the weight is zero.
+
+    Raises
+    ------
+    OptionError : a weight that is negative or not finite.
+
+    Notes
+    -----
+    Elkan (2001), IJCAI; Saerens, Latinne and Decaestecker (2002), Neural Computation 14, 21-41.
+
+    Examples
+    --------
+    >>> logit_bias([1, 2, 7.2, 36]).round(6).tolist()
+    [0.0, 0.693147, 1.974081, 3.583519]
+    """
+    values = np.asarray(weights, dtype=np.float64)
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise OptionError(f"weights {values.tolist()}: give finite numbers, none below zero")
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(values))
+
+
+def _total(pixels: npt.NDArray[Any]) -> int:
+    """Exact sum, also where an int64 would overflow."""
+    return sum(int(count) for count in pixels)
+
+
+def absent_policy(absent: str, kind: str) -> tuple[str, float]:
+    """Read ``absent=``: the policy, and the pixels that ``smooth`` gives to every class.
+
+    Raises
+    ------
+    OptionError : no such policy, or not for this kind of values.
+
+    Examples
+    --------
+    >>> absent_policy("max", "weight"), absent_policy("smooth:100", "weight")
+    (('max', 1.0), ('smooth', 100.0))
+    """
+    policy, _, amount = str(absent).partition(":")
+    allowed = _POLICIES_OF_KIND[kind]
+    if policy not in allowed:
+        raise OptionError(
+            f"absent={absent!r}: a {kind} of a class without pixels can be {', '.join(allowed)}"
+        )
+    if not amount:
+        return policy, 1.0
+    try:
+        pixels = float(amount)
+    except ValueError:
+        pixels = math.nan
+    if policy != "smooth" or not (math.isfinite(pixels) and pixels > 0):
+        raise OptionError(f"absent={absent!r}: only smooth takes a number, and it is above zero")
+    return policy, pixels
+
+
+def finish(
+    raw: Floats,
+    pixels: Integers,
+    *,
+    kind: str = "weight",
+    cap: float | None = None,
+    absent: str = "raise",
+    normalize: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> Floats:
+    """Raw values of a scheme to final ones: cap, then absent classes, then normalisation.
+
+    The cap ``R`` lowers what exceeds ``R`` times the smallest weight. For weights ``1 / n`` that is
+    the closest to equal cost that any weights of this ratio come.
+
+    Parameters
+    ----------
+    raw : (K,) what the scheme gave; ignored for a class without pixels unless ``absent="formula"``.
+    pixels : (K,) pixels of each class.
+    kind : a key of :data:`KINDS`; only ``"weight"`` is capped and normalised.
+    cap : largest over smallest weight, at least 1.
+    absent : a key of :data:`ABSENT_POLICIES`.
+    normalize : a key of :data:`NORMALIZATIONS`, or None for the scale as it is.
+    classes : (K,) what the classes are called in errors.
+
+    Returns
+    -------
+    (K,) float64, read-only.
+
+    Raises
+    ------
+    AbsentClass : a class without pixels under ``absent="raise"``, or no class with pixels.
+    SolveError : the formula gives no finite, nonnegative value.
+    OptionError : a cap below 1, an unknown normalisation or policy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> raw, pixels = np.array([1, 2, 7.2, 36]), np.array([180, 90, 25, 5])
+    >>> finish(raw, pixels, cap=10, normalize="pixel_mean").round(6).tolist()
+    [0.508475, 1.016949, 3.661017, 5.084746]
+    """
+    called = list(classes) if classes is not None else [str(index) for index in range(raw.size)]
+    policy, _ = absent_policy(absent, kind)
+    _check_convention(kind, cap, normalize)
+    if kind == "item":
+        return _frozen(raw)
+    present = pixels > 0
+    if not present.any() and policy != "formula":
+        raise AbsentClass("no class has a pixel: count masks that hold some of the classes first")
+    known = np.ones_like(present) if policy in ("formula", "smooth") else present
+    _check_values(raw, known, kind, called)
+    values = np.where(known, raw, np.nan)
+    if cap is not None:
+        values = _capped(values, float(cap), called)
+    values[~known] = _stand_in(values[known], policy, [called[i] for i in np.flatnonzero(~known)])
+    if normalize is not None:
+        values = values / _scale(values, pixels, normalize)
+    return _frozen(values)
+
+
+def _check_convention(kind: str, cap: float | None, normalize: str | None) -> None:
+    if normalize is not None and normalize not in NORMALIZATIONS:
+        raise OptionError(f"normalize={normalize!r}: give one of {', '.join(NORMALIZATIONS)}")
+    if cap is not None and not (math.isfinite(cap) and cap >= 1):
+        raise OptionError(f"cap={cap!r}: the largest weight over the smallest is 1 or more")
+    if kind != "weight" and not (cap is None and normalize is None):
+        raise OptionError(f"a {kind} is neither capped nor normalised: leave out cap and normalize")
+
+
+def _check_values(raw: Floats, known: npt.NDArray[np.bool_], kind: str, called: list[str]) -> None:
+    """Refuse what no loss takes, with the name of the class."""
+    bad = known & ~np.isfinite(raw)
+    if kind in ("weight", "pos_weight"):
+        bad |= known & (raw < 0)
+    if bad.any():
+        shown = ", ".join(f"{called[i]}: {raw[i]:g}" for i in np.flatnonzero(bad)[:8])
+        raise SolveError(
+            f"the formula gives no usable {kind} here ({shown}): change its options, give another "
+            "absent= if the class has no pixels, or take another scheme"
+        )
+
+
+def _capped(values: Floats, cap: float, called: list[str]) -> Floats:
+    smallest = np.nanmin(values)
+    if smallest == 0:
+        name = called[int(np.nanargmin(values))]
+        raise SolveError(f"the weight of class {name} is 0: no cap bounds a ratio to it")
+    return np.minimum(values, cap * smallest)
+
+
+def _stand_in(known: Floats, policy: str, absent: list[str]) -> float:
+    """Value of the classes without pixels."""
+    if policy == "raise" and absent:
+        some = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
+        raise AbsentClass(
+            f"no pixels of class {some}: say what such a class weighs with absent='max', 'one', "
+            "'zero' or 'smooth', or leave it out of the classes"
+        )
+    return {"max": float(known.max(initial=-np.inf)), "one": 1.0}.get(policy, 0.0)
+
+
+def _scale(values: Floats, pixels: Integers, normalize: str) -> float:
+    """Find what the weights are divided by."""
+    if normalize == "pixel_mean":
+        total = _total(pixels)
+        scale = float((pixels / total * values).sum()) if total else 0.0
+    elif normalize == "min":
+        scale = float(values[values > 0].min(initial=np.inf))
+    else:
+        scale = float(getattr(values, normalize)())
+    if not (0 < scale < math.inf):
+        raise SolveError(f"normalize={normalize!r}: all weights are zero, nothing to scale")
+    return scale
+
+
+def _frozen(values: Floats) -> Floats:
+    kept = np.array(values, dtype=np.float64)
+    kept.flags.writeable = False
+    return kept
+
+
+def plain(value: object) -> Any:
+    """Put lists, dicts and numbers in place of arrays, None in place of what JSON cannot say."""
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Weights:
+    """One value a class, with the convention by which it came.
+
+    Made by :func:`fastcounts.solve`.
+
+    Attributes
+    ----------
+    values : (K,) float64, read-only.
+    labels : (K,) int64 or uint64, sorted.
+    kind : a key of :data:`KINDS`.
+    scheme : name of the scheme.
+    options : its options, defaults included.
+    normalize : what was asked for; None is the scale of the scheme as published.
+    cap : largest over smallest weight, or None.
+    absent : the policy for classes without pixels.
+    names : label to name, where names are known.
+    ignore : labels that were left out.
+    pixels : (K,) int64, pixels of each class.
+    diagnostics : what the weights do; see ``docs/weights.md``.
+
+    Examples
+    --------
+    >>> import fastcounts as fc
+    >>> counts = fc.Counts.from_pixels({0: 180, 1: 90, 2: 25, 3: 5})
+    >>> weights = fc.solve(counts, "inverse")
+    >>> weights.as_dict()
+    {0: 1.0, 1: 2.0, 2: 7.2, 3: 36.0}
+    >>> weights.kind, weights.diagnostics["pixel_mean"]
+    ('weight', 2.4)
+    """
+
+    values: Floats
+    labels: Labels
+    pixels: Integers
+    kind: str = "weight"
+    scheme: str = "given"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    normalize: str | None = None
+    cap: float | None = None
+    absent: str = "raise"
+    names: Mapping[int, str] = field(default_factory=dict)
+    ignore: tuple[int, ...] = ()
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    raw: Floats = field(default_factory=lambda: np.empty(0))
+    published: str | None = None
+    extends: bool = True
+
+    def __post_init__(self) -> None:
+        if not (self.values.shape == self.labels.shape == self.pixels.shape):
+            raise OptionError(
+                f"{self.values.size} values, {self.labels.size} labels, {self.pixels.size} pixel "
+                "counts: give as many of each"
+            )
+        if self.kind not in KINDS:
+            raise OptionError(f"kind={self.kind!r}: give one of {', '.join(KINDS)}")
+
+    def __len__(self) -> int:
+        return int(self.labels.size)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Weights):
+            return NotImplemented
+        return self.to_dict() == other.to_dict() and self.ignore == other.ignore
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{label}: {value:.6g}" for label, value in list(self._pairs())[:8])
+        more = ", ..." if len(self) > 8 else ""
+        return f"Weights({self.convention()}; {{{shown}{more}}})"
+
+    def _pairs(self) -> Iterable[tuple[int, float]]:
+        return zip(self.labels.tolist(), self.values.tolist(), strict=True)
+
+    def convention(self) -> str:
+        """One line that says how the values came, to paste beside them."""
+        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
+        parts = [f"{self.scheme}({options})", self.kind]
+        if self.kind == "weight":
+            parts.append(f"normalize={self.normalize or 'as published'}")
+            parts.append(f"cap={self.cap if self.cap is not None else 'none'}")
+        return ", ".join([*parts, f"absent={self.absent}"])
+
+    def as_dict(self) -> dict[int, float]:
+        """Label to value, for ``class_weight=`` of scikit-learn and others."""
+        return dict(self._pairs())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what ``fastcounts solve --format json`` prints."""
+        return {
+            "scheme": self.scheme,
+            "kind": self.kind,
+            "options": plain(self.options),
+            "normalize": self.normalize,
+            "cap": self.cap,
+            "absent": self.absent,
+            "labels": self.labels.tolist(),
+            "names": {str(label): name for label, name in self.names.items()},
+            "weights": self.values.tolist(),
+            "diagnostics": plain(self.diagnostics),
+        }
+
+    def dense(
+        self, num_classes: int | None = None, *, order: Sequence[int] | None = None
+    ) -> Floats:
+        """Values indexed by label, as the output channels of a network are.
+
+        Parameters
+        ----------
+        num_classes : length of the result; labels that are not there are filled by the policy for
+            absent classes with which the weights were solved.
+        order : the label of each channel, instead of ``num_classes``; names every label once.
+
+        Returns
+        -------
+        (num_classes,) float64.
+
+        Raises
+        ------
+        OptionError : the labels are not 0..K-1 and neither argument says what to do, or they do
+            not fit the argument.
+        AbsentClass : a gap, and the policy is to raise.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> values, labels = np.array([1.0, 2.0]), np.array([3, 5])
+        >>> weights = Weights(values, labels, np.array([20, 10]), absent="zero")
+        >>> weights.dense(6).tolist()
+        [0.0, 0.0, 0.0, 1.0, 0.0, 2.0]
+        >>> weights.dense(order=[5, 3]).tolist()
+        [2.0, 1.0]
+        """
+        if order is not None:
+            if num_classes is not None:
+                raise OptionError("num_classes and order were both given: give one of them")
+            return self._ordered([int(label) for label in order])
+        labels = self.labels.tolist()
+        if num_classes is None and labels != list(range(len(self))):
+            raise OptionError(
+                f"the labels are {_few(labels)}, and a dense vector is indexed by label: give "
+                f"num_classes={max(labels, default=0) + 1} or more to fill the gaps by absent=, "
+                "or order=[...] to name the label of each place"
+            )
+        size = len(self) if num_classes is None else _class_count(num_classes)
+        if labels and (labels[0] < 0 or labels[-1] >= size):
+            outside = labels[0] if labels[0] < 0 else labels[-1]
+            raise OptionError(
+                f"label {outside} has no place among num_classes={size}: the places are "
+                f"0..{size - 1}; give a larger num_classes or order=[...]"
+            )
+        return self.values.copy() if size == len(self) else self._spread(size)
+
+    def _ordered(self, order: list[int]) -> Floats:
+        known = self.as_dict()
+        if sorted(order) != sorted(known):
+            raise OptionError(
+                f"order {_few(order)} must name each of the labels {_few(sorted(known))} once"
+            )
+        return np.array([known[label] for label in order], dtype=np.float64)
+
+    def _spread(self, size: int) -> Floats:
+        """Solve again with the gaps as classes without pixels, so that the scale is the same."""
+        policy, _ = absent_policy(self.absent, self.kind)
+        gaps = sorted(set(range(size)) - set(self.labels.tolist()))
+        if not self.extends or policy in ("smooth", "formula"):
+            raise OptionError(
+                f"{self.scheme} with absent={self.absent!r} depends on the number of classes: "
+                f"give num_classes={size} to solve()"
+            )
+        if policy == "raise":
+            raise AbsentClass(
+                f"no pixels of class {_few(gaps)} of {size}: solve with absent='max', 'one' or "
+                "'zero' to say what such a class weighs"
+            )
+        raw, pixels = np.full(size, np.nan), np.zeros(size, dtype=np.int64)
+        places = self.labels.astype(np.int64)
+        raw[places] = self.raw if self.raw.size else self.values
+        pixels[places] = self.pixels
+        normalize = self.normalize or self.published
+        return finish(
+            raw, pixels, kind=self.kind, cap=self.cap, absent=self.absent, normalize=normalize
+        ).copy()
+
+    def float32(
+        self, num_classes: int | None = None, *, order: Sequence[int] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """:meth:`dense` as float32, the dtype that losses want."""
+        return self.dense(num_classes, order=order).astype(np.float32)
+
+    def lookup(self, size: int = 256, *, other: float = 0.0) -> npt.NDArray[np.float32]:
+        """Table from pixel value to weight; see :func:`fastcounts.export.lookup`."""
+        from fastcounts import export
+
+        return export.lookup(self, size, other=other)
+
+    def torch(self, num_classes: int | None = None, *, order: Sequence[int] | None = None) -> Any:
+        """Float32 tensor for ``CrossEntropyLoss(weight=)``; see :func:`fastcounts.export.torch`."""
+        from fastcounts import export
+
+        return export.torch(self, num_classes, order=order)
+
+    def keras(self, size: int = 256, *, other: float = 0.0) -> Any:
+        """Map (image, mask) to (image, mask, weight); see :func:`fastcounts.export.keras`."""
+        from fastcounts import export
+
+        return export.keras(self, size, other=other)
+
+
+def _class_count(num_classes: int) -> int:
+    if isinstance(num_classes, bool) or int(num_classes) != num_classes or num_classes < 1:
+        raise OptionError(f"num_classes={num_classes!r}: give a whole number, 1 or more")
+    return int(num_classes)
+
+
+def _few(labels: Sequence[int]) -> str:
+    return ", ".join(str(label) for label in labels[:8]) + (", ..." if len(labels) > 8 else "")
