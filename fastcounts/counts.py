@@ -41,7 +41,7 @@ from fastcounts.ledger import MOST_PIXELS, Ignored, Ledger
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Counts", "load"]
+__all__ = ["Counts", "load", "parse"]
 
 FORMAT_VERSION = 1
 _COLUMNS = ("pixels", "presence", "presence_pixels", "presence_pixels_total")
@@ -664,12 +664,21 @@ def load(path: str | os.PathLike[str]) -> Counts:
         raise SourceNotFound(f"{path}: there is no such file") from None
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror}") from None
+    return parse(content, str(path))
+
+
+def parse(content: bytes, name: str) -> Counts:
+    """Read the content of a counts file; ``name`` is what messages call it.
+
+    Raises
+    ------
+    FormatError
+        If it holds no counts, or counts that do not add up.
+    """
     try:
         return Counts.from_dict(_parse(content))
-    except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
-    except LedgerError as error:
-        raise FormatError(f"{path}: {error}") from None
+    except (FormatError, LedgerError) as error:
+        raise FormatError(f"{name}: {error}") from None
 
 
 def _parse(content: bytes) -> Any:

@@ -164,7 +164,7 @@ class Run:
         return self.units - _length(self.blocks)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Covers:
     """What a count has seen.
 
@@ -179,6 +179,17 @@ class Covers:
 
     def __bool__(self) -> bool:
         return bool(self.sources or self.runs)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Covers):
+            return NotImplemented
+        return self.sources == other.sources and self._begun() == other._begun()
+
+    __hash__ = None  # type: ignore[assignment]  # holds mappings
+
+    def _begun(self) -> dict[str, Run]:
+        """Runs of which something is here; a share without blocks only says that a run exists."""
+        return {digest: run for digest, run in self.runs.items() if run.blocks}
 
     def union(self, other: Covers) -> Covers:
         """Both; raises IncompatibleCounts where they overlap or a source has changed."""
@@ -215,8 +226,7 @@ class Covers:
         runs = dict(self.runs)
         for digest, run in other.runs.items():
             mine_run = runs.pop(digest, Run(run.units, ((0, run.units),)))
-            if blocks := _difference(mine_run.blocks, run.blocks):
-                runs[digest] = Run(run.units, blocks)
+            runs[digest] = Run(run.units, _difference(mine_run.blocks, run.blocks))
         return Covers(sources, runs)
 
     def incomplete(self) -> str | None:

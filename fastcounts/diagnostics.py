@@ -582,10 +582,7 @@ def _advise_no_weights() -> Advice:
         normalize=None,
         cap=None,
         post_hoc=False,
-        reasons=(
-            "cross entropy is least where the probabilities are right; weights make rare classes "
-            + "come out too likely",
-        ),
+        reasons=("without weights probabilities come out right; weights exaggerate rare classes",),
         evidence="Evidence: theory (proper scoring rules), and experiments "
         "(van den Goorbergh et al. 2022). Strong.",
     )
@@ -601,12 +598,9 @@ def _advise_equal_cost(held: npt.NDArray[Any]) -> Advice:
         cap=None,
         post_hoc=True,
         reasons=(
-            "the best decision for the mean recall is that under equal class priors, and these "
-            + "weights give equal priors",
-            "try it first without training: add the logarithm of the weights to the logits of a "
-            + "model trained without weights; it is free and can be undone",
-            f"as weights of the loss their ratio is {ratio:.3g}, and the gradient as noisy as with "
-            + f"1/{blow_up:.3g} of the pixels",
+            "the mean recall is best under equal class priors, and these weights give them",
+            "first try ln w added to the logits of a model trained without weights: it is free",
+            f"in the loss the weights span 1 to {ratio:.3g}, worth 1/{blow_up:.3g} of the pixels",
         ),
         evidence="Evidence: theory with unlimited data (Elkan 2001, Menon et al. 2021); large "
         "networks that fit their data come to ignore weights (Byrd and Lipton 2019). Good.",
@@ -624,8 +618,7 @@ def _advise_capped(held: npt.NDArray[Any]) -> Advice:
         cap=cap,
         post_hoc=False,
         reasons=(
-            "mIoU punishes false positives, so that full inverse frequency often loses: keep the "
-            + "weights mild",
+            "mIoU punishes false positives, so full inverse frequency often loses: be mild",
             f"a cap of {cap:g} keeps {kept:.0%} of the effective pixels, no cap {full:.1%}",
             "compare with no weights and with 'enet' on a validation set before believing any",
         ),

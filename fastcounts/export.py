@@ -15,12 +15,24 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcounts.errors import MissingExtra, OptionError
-from fastcounts.weights import Weights
+from fastcounts.weights import Weights, logit_bias
 
 if TYPE_CHECKING:
+    import pandas as pandas_library  # noqa: ICN001
     import torch as torch_library
 
-__all__ = ["FORMATS", "KerasMap", "keras", "lookup", "render", "torch"]
+__all__ = [
+    "FORMATS",
+    "KerasMap",
+    "focal_alpha",
+    "frame",
+    "keras",
+    "log_w",
+    "lookup",
+    "render",
+    "sample_weights",
+    "torch",
+]
 
 
 def lookup(weights: Weights, size: int = 256, *, other: float = 0.0) -> npt.NDArray[np.float32]:
@@ -68,14 +80,15 @@ def lookup(weights: Weights, size: int = 256, *, other: float = 0.0) -> npt.NDAr
 def torch(
     weights: Weights, num_classes: int | None = None, *, order: Sequence[int] | None = None
 ) -> torch_library.Tensor:
-    """Float32 tensor for ``torch.nn.CrossEntropyLoss(weight=...)``.
+    """Float32 tensor for ``torch.nn.CrossEntropyLoss(weight=...)``, and for MONAI.
 
     The loss takes no other dtype. Its ``reduction="mean"`` divides by the weights of the pixels of
-    the batch: use ``"none"`` and ``.mean()`` where equal cost is to hold in every batch.
+    the batch: use ``"sum"`` over the number of pixels where equal cost is to hold in every batch.
 
     Parameters
     ----------
-    weights : values of kind weight, pos_weight, bias or margin.
+    weights : values of any kind; those of images are in the order of the images, for
+        ``torch.utils.data.WeightedRandomSampler``.
     num_classes, order : see :meth:`fastcounts.weights.Weights.dense`.
 
     Returns
@@ -94,11 +107,136 @@ def torch(
     return library.from_numpy(weights.float32(num_classes, order=order))
 
 
+def focal_alpha(
+    weights: Weights, num_classes: int | None = None, *, order: Sequence[int] | None = None
+) -> list[float]:
+    """List for the ``alpha`` of ``keras.losses.CategoricalFocalCrossentropy``.
+
+    The loss multiplies by it and is not divided by it again: keep the mean over the pixels at 1.
+
+    Parameters
+    ----------
+    weights : of kind weight.
+    num_classes, order : see :meth:`fastcounts.weights.Weights.dense`.
+
+    Examples
+    --------
+    >>> import fastcounts as fc
+    >>> focal_alpha(fc.solve(fc.Counts.from_pixels({0: 3, 1: 1}), "inverse"))
+    [1.0, 3.0]
+    """
+    _only_weights(weights, "the alpha of a focal loss")
+    return [float(value) for value in weights.dense(num_classes, order=order)]
+
+
+def log_w(
+    weights: Weights, num_classes: int | None = None, *, order: Sequence[int] | None = None
+) -> npt.NDArray[np.float32]:
+    """``ln w``, to add to the logits of a model that was trained without weights.
+
+    With unlimited data that is the model that the weights would have trained. Minus infinity for a
+    class of weight 0, which is then never answered.
+
+    Parameters
+    ----------
+    weights : of kind weight.
+    num_classes, order : see :meth:`fastcounts.weights.Weights.dense`.
+
+    Returns
+    -------
+    (num_classes,) float32.
+
+    Examples
+    --------
+    >>> import fastcounts as fc
+    >>> log_w(fc.solve(fc.Counts.from_pixels({0: 180, 1: 90}), "inverse")).round(4).tolist()
+    [0.0, 0.6930999755859375]
+    """
+    _only_weights(weights, "ln w")
+    return logit_bias(weights.dense(num_classes, order=order)).astype(np.float32)
+
+
+def sample_weights(weights: Weights, labels: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Weight of every sample, for ``fit(sample_weight=)`` of scikit-learn, XGBoost and LightGBM.
+
+    Parameters
+    ----------
+    weights : of kind weight.
+    labels : (n,) label of every sample, or an array of any shape. Ignored labels weigh 0.
+
+    Returns
+    -------
+    float64 in the shape of ``labels``.
+
+    Raises
+    ------
+    OptionError : a label that is neither a class nor ignored.
+
+    Examples
+    --------
+    >>> import fastcounts as fc
+    >>> weights = fc.solve(fc.Counts.from_pixels({0: 3, 7: 1}, ignored={255: 9}), "inverse")
+    >>> sample_weights(weights, [0, 7, 255, 0]).tolist()
+    [1.0, 3.0, 0.0, 1.0]
+    """
+    _only_weights(weights, "a sample weight")
+    given = np.asarray(labels)
+    known = weights.as_dict() | dict.fromkeys(weights.ignore, 0.0)
+    found, places = np.unique(given, return_inverse=True)
+    strange = [label for label in found.tolist() if label not in known]
+    if strange:
+        raise OptionError(
+            f"label {strange[0]!r} has no weight: it is neither one of the {len(weights)} classes "
+            "nor ignored; count the data that you train on"
+        )
+    table = np.array([known[label] for label in found.tolist()], dtype=np.float64)
+    return np.asarray(table[places].reshape(given.shape))
+
+
+def frame(weights: Weights) -> pandas_library.DataFrame:
+    """Table with a row a class: label, name, pixels and value.
+
+    Parameters
+    ----------
+    weights : of any kind.
+
+    Returns
+    -------
+    pandas.DataFrame : write it with ``to_parquet``, ``to_csv``, ``to_markdown``.
+
+    Raises
+    ------
+    MissingExtra : pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise MissingExtra("a table needs pandas", "report") from error
+    labels = weights.labels.tolist()
+    return pd.DataFrame(
+        {
+            "label": weights.labels,
+            "name": [weights.names.get(label, "") for label in labels],
+            "pixels": weights.pixels,
+            weights.kind: weights.values,
+        }
+    )
+
+
+def _only_weights(weights: Weights, what: str) -> None:
+    if weights.kind != "weight":
+        raise OptionError(
+            f"{what} cannot be made of a {weights.kind} ({weights.scheme}): take a scheme that "
+            "gives weights; fastcounts schemes lists them"
+        )
+
+
 class KerasMap:
     """Turns (image, mask) into (image, mask, weight of every pixel).
 
-    For ``dataset.map(...)`` of tf.data, and for NumPy arrays. Keras takes ``class_weight=`` for
-    one label an image only; the weight of every pixel is what it calls ``sample_weight``.
+    For ``dataset.map(...)`` of tf.data, and for arrays and torch tensors. Keras takes
+    ``class_weight=`` for one label an image only; the weight of every pixel is what it calls
+    ``sample_weight``.
 
     Parameters
     ----------
@@ -114,15 +252,26 @@ class KerasMap:
 
     def weigh(self, mask: Any) -> Any:
         """Weight of every pixel, in the shape of the mask, without a last axis of length 1."""
+        squeezed = mask[..., 0] if _is_single_channel(mask.shape) else mask
         if isinstance(mask, np.ndarray):
-            squeezed = mask[..., 0] if mask.ndim > 2 and mask.shape[-1] == 1 else mask
             return self.table[squeezed]
+        if type(mask).__module__.startswith("torch"):
+            import torch as library
+
+            return library.from_numpy(self.table).to(mask.device)[squeezed.long()]
         try:
             import tensorflow as tf
         except ImportError as error:
             raise MissingExtra("a mask that is no array needs TensorFlow", "frameworks") from error
-        squeezed = mask[..., 0] if mask.shape.rank > 2 and mask.shape[-1] == 1 else mask
         return tf.gather(self.table, tf.cast(squeezed, tf.int32))
+
+
+def _is_single_channel(shape: Any) -> bool:
+    """Whether a mask has a last axis of length 1 after two or more others."""
+    try:
+        return len(shape) > 2 and shape[-1] == 1
+    except ValueError:  # TensorFlow does not know the rank
+        return False
 
 
 def keras(weights: Weights, size: int = 256, *, other: float = 0.0) -> KerasMap:
@@ -130,7 +279,7 @@ def keras(weights: Weights, size: int = 256, *, other: float = 0.0) -> KerasMap:
 
     Parameters
     ----------
-    weights, size, other : see :func:`lookup`.
+    weights, size, other : see :func:`lookup`; the weights are of kind weight.
 
     Returns
     -------
@@ -144,6 +293,7 @@ def keras(weights: Weights, size: int = 256, *, other: float = 0.0) -> KerasMap:
     >>> weight.tolist()
     [[1.0, 3.0, 0.0]]
     """
+    _only_weights(weights, "a sample weight")
     return KerasMap(lookup(weights, size, other=other))
 
 
@@ -180,6 +330,7 @@ def _python(page: _Page) -> str:
 
 
 def _keras(page: _Page) -> str:
+    _only_weights(page.weights, "a sample weight")
     return f"""{_python(page)}
 import tensorflow as tf
 
@@ -198,29 +349,87 @@ def add_weights(image, mask):
 
 
 def _torch(page: _Page) -> str:
+    head = f"""# {page.weights.convention()}
+import torch
+
+{page.name} = torch.tensor({page.values!r}, dtype=torch.float32)
+"""
+    return head + _TORCH_USES[page.weights.kind](page)
+
+
+def _torch_weight(page: _Page) -> str:
     ignore = page.weights.ignore
     first = f", ignore_index={ignore[0]}" if ignore else ""
     pixels = f"(mask != {ignore[0]}).sum()" if ignore else "mask.numel()"
     more = ", ".join(str(label) for label in ignore[1:])
     fold = f"# Turn the labels {more} of the mask into {ignore[0]} first.\n" if more else ""
-    return f"""# {page.weights.convention()}
-import torch
-
-{page.name} = torch.tensor({page.values!r}, dtype=torch.float32)
-# reduction="mean" would divide by the weights in the batch; divide by its pixels instead.
+    return f"""# reduction="mean" would divide by the weights of the batch: divide by its pixels.
 {fold}criterion = torch.nn.CrossEntropyLoss(weight={page.name}{first}, reduction="sum")
 # loss = criterion(logits, mask.long()) / {pixels}
 """
 
 
+def _torch_pos_weight(page: _Page) -> str:
+    return f"""# One sigmoid a channel, logits of shape (batch, {len(page.values)}, height, width).
+criterion = torch.nn.BCEWithLogitsLoss(pos_weight={page.name}.view(-1, 1, 1))
+"""
+
+
+def _torch_bias(page: _Page) -> str:
+    when = "afterwards" if page.weights.options.get("post_hoc") else "while training, not after"
+    return f"""# Added to the logits {when}.
+# logits = logits + {page.name}.view(1, -1, 1, 1)
+"""
+
+
+def _torch_margin(page: _Page) -> str:
+    return f"""# Subtracted from the logit of the true class while training, not after.
+# truth = torch.nn.functional.one_hot(mask.long(), {len(page.values)}).movedim(-1, 1)
+# loss = torch.nn.functional.cross_entropy(
+#     30 * (logits - truth * {page.name}.view(1, -1, 1, 1)), mask.long()
+# )
+"""
+
+
+def _torch_item(page: _Page) -> str:
+    return f"""# One number an image, in the order in which they were counted.
+sampler = torch.utils.data.WeightedRandomSampler({page.name}, num_samples=len({page.name}))
+"""
+
+
+_TORCH_USES: dict[str, Callable[[_Page], str]] = {
+    "weight": _torch_weight,
+    "pos_weight": _torch_pos_weight,
+    "bias": _torch_bias,
+    "margin": _torch_margin,
+    "item": _torch_item,
+}
+
+
 def _mmseg(page: _Page) -> str:
+    _only_weights(page.weights, "class_weight")
     return f"""# {page.weights.convention()}
+# Version 1 divides by the weights of the batch, and looks up class_weight[label] before it masks:
+# no label outside 0..{len(page.values) - 1} may reach it, not 255 either.
 loss_decode = dict(
     type="CrossEntropyLoss",
     use_sigmoid=False,
     loss_weight=1.0,
     class_weight={page.values!r},
 )
+"""
+
+
+def _monai(page: _Page) -> str:
+    _only_weights(page.weights, "the weight of a MONAI loss")
+    return f"""# {page.weights.convention()}
+import torch
+from monai.losses import DiceCELoss
+
+{page.name} = torch.tensor({page.values!r}, dtype=torch.float32)
+# Its cross entropy divides by the weights of the batch where labels are integers, by the pixels
+# where they are one-hot; there is no ignored label: mask such pixels yourself.
+criterion = DiceCELoss(softmax=True, to_onehot_y=True, weight={page.name})
 """
 
 
@@ -231,8 +440,9 @@ FORMATS: dict[str, Callable[[_Page], str]] = {
     "keras": _keras,
     "torch": _torch,
     "mmseg": _mmseg,
+    "monai": _monai,
 }
-_DENSE = ("torch", "mmseg")
+_DENSE = ("torch", "mmseg", "monai")
 
 
 def render(
@@ -248,7 +458,7 @@ def render(
     Parameters
     ----------
     weights : what to write.
-    form : ``"json"``, ``"csv"``, ``"python"``, ``"keras"``, ``"torch"`` or ``"mmseg"``.
+    form : a key of :data:`FORMATS`.
     num_classes, order : for the forms that are indexed by label; see
         :meth:`fastcounts.weights.Weights.dense`.
     name : of the variable.

@@ -24,6 +24,9 @@ __all__ = ["ArrayInfo", "Block", "Plan", "make_plan", "resolve_region", "virtual
 BLOCK_BYTES = 64 << 20
 """Blocks that can be divided are divided until they are no larger, where no budget is given."""
 
+VIEW_PIXELS = 1 << 22
+"""Pixels of one block of an array in memory, where reading is free."""
+
 TABLE_BYTES = 4 << 20
 """What a worker's counting table takes, at most, for labels of 8 and 16 bit."""
 
@@ -116,6 +119,9 @@ class Plan:
         """The blocks of this part, item by item."""
         for array, start, stop in self.shares():
             info, grid = self.arrays[array], self.grids[array]
+            if info.is_view:
+                yield from _joined(array, grid, start, stop)
+                continue
             limit = max(self.most_bytes // max(info.dtype.itemsize, 1), 1)
             for ordinal in range(start, stop):
                 for box in divide(grid.box(ordinal), info.inner, limit, grid.order):
@@ -138,8 +144,9 @@ class Plan:
             if (info := self.arrays[array]).source
         }
         runs = {}
-        if 0 < self.share[1] - self.share[0] < self.units:
-            runs[self.digest] = Run(self.units, (self.share,))
+        if self.share[1] - self.share[0] < self.units:
+            blocks = (self.share,) if self.share[0] < self.share[1] else ()
+            runs[self.digest] = Run(self.units, blocks)
         return Covers(sources, runs)
 
     @cached_property
@@ -180,6 +187,14 @@ class Plan:
         if self.items != "array" and info.file:
             return ItemKey(info.file, 0), self._file_pixels[info.file]
         return ItemKey(info.source, 0 if info.source else array), grid.pixels
+
+
+def _joined(array: int, grid: Grid, start: int, stop: int) -> Iterator[Block]:
+    """Blocks of several units each: units of arrays in memory are small, to cut parts finely."""
+    step = max(VIEW_PIXELS // max(prod(grid.chunks), 1), 1)
+    for first in range(start, stop, step):
+        for box in grid.boxes(first, min(first + step, stop)):
+            yield Block(array, box)
 
 
 def divide(box: Box, inner: tuple[int, ...] | None, limit: int, order: Sequence[int]) -> list[Box]:

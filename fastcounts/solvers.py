@@ -1084,7 +1084,8 @@ def equal_masses(
     if masses is None or masses.min() < -_TINY:
         masses = _among_many(costs)
     if masses is not None:
-        return np.maximum(masses, 0) / np.maximum(masses, 0).sum()
+        held = np.maximum(masses, 0)
+        return np.asarray(held / held.sum())
     if floor is None:
         raise InfeasibleCosts(_why_infeasible(costs, names))
     return _programme(costs, floor, objective)
@@ -1282,7 +1283,7 @@ def repeat_factor(tally: Tally, *, threshold: float = 0.001) -> Floats:
     images = _images(tally, "repeat_factor") > 0
     part = images.sum(axis=0) / len(images)
     factors = np.maximum(1.0, np.sqrt(_number("threshold", threshold, low=0) / part))
-    return np.where(images, factors, 1.0).max(axis=1, initial=1.0)
+    return np.asarray(np.where(images, factors, 1.0).max(axis=1, initial=1.0))
 
 
 @scheme(

@@ -13,12 +13,19 @@ from fastcounts import errors, solvers
 from fastcounts.counts import Counts
 from fastcounts.diagnostics import (
     KERAS_CLIP,
+    advise,
     constant_predictors,
     describe,
+    effective_images,
     effective_sample_size,
     entropy_ratio,
+    expected_share,
+    flags,
+    log_weight_errors,
     variance_blow_up,
 )
+from fastcounts.items import ItemKey, ItemTable
+from fastcounts.ledger import Ignored, Ledger
 
 PIXELS = [180, 90, 25, 5]
 ONES = [1.0, 1.0, 1.0, 1.0]
@@ -87,7 +94,9 @@ def test_the_costs_are_those_of_the_pixels_one_by_one(pixels, data):
 @pytest.mark.parametrize(
     ("scheme", "options", "low", "high", "share", "best", "mean"),
     [
+        ("uniform", {}, 3.2086, 8.0054, 1, 1.6700, 1),
         ("inverse", {}, 7.7484, 7.7484, 0.0239, 3.4340, 18.6),
+        ("power", {"normalize": "min"}, 6.1635, 7.9799, 0.3644, 2.8759, 2.60),
         ("inverse", {"cap": 10}, 6.9055, 8.0041, 0.5233, 2.5921, 4.36),
         ("enet", {}, 6.9059, 8.0009, 0.4249, 2.8655, 9.04),
     ],
@@ -112,6 +121,8 @@ def test_the_table_of_the_question(scheme, options, low, high, share, best, mean
         ("median_frequency", {}, 158.823529),
         ("enet", {}, 141.836199),
         ("inverse", {"cap": 10}, 149.015411),
+        ("power", {}, 227.094484),
+        ("generalised_dice", {}, 8.167804),
     ],
 )
 def test_effective_sample_sizes(scheme, options, size):
@@ -167,3 +178,184 @@ def test_counts_whose_sum_is_close_to_the_limit():
     found = describe(pixels, np.ones(7))
     assert found["effective_sample_size"] == pytest.approx(7 * 2**60, rel=1e-15)
     assert found["pixel_mean"] == pytest.approx(1, rel=1e-15)
+
+
+IMAGES = [[60, 30, 10, 0], [80, 20, 0, 0], [40, 40, 15, 5]]
+
+
+def of_images(images, ignored=0) -> Counts:
+    """Counts with the table of items; the last column can be an ignored label."""
+    images = np.asarray(images, dtype=np.int64)
+    classes = images.shape[1] - bool(ignored)
+    rows, columns = np.nonzero(images)
+    held = images > 0
+    inside = held.T @ images[:, :classes].sum(axis=1)
+    total = held.T @ images.sum(axis=1)
+    labels = np.array([*range(classes), *([255] if ignored else [])])
+    void = {255: Ignored(int(images[:, -1].sum()), int(held[:, -1].sum()), int(total[-1]))}
+    return Counts(
+        labels=labels[:classes],
+        pixels=images.sum(axis=0)[:classes],
+        items=len(images),
+        presence=held.sum(axis=0)[:classes],
+        presence_pixels=inside[:classes],
+        presence_pixels_total=total[:classes],
+        ledger=Ledger(
+            total=int(images.sum()),
+            counted=int(images[:, :classes].sum()),
+            ignored=void if ignored else {},
+        ),
+        item_table=ItemTable.of(
+            [ItemKey("", place) for place in range(len(images))],
+            np.append(0, np.cumsum(held.sum(axis=1))),
+            labels[columns],
+            images[rows, columns],
+        ),
+    )
+
+
+def test_standard_errors_by_the_delta_method():
+    found = log_weight_errors(of_images(IMAGES))
+    np.testing.assert_allclose(found, [0, 0.384900, 0.719053, 1.170628], atol=6e-7)
+    other = log_weight_errors(of_images(IMAGES), reference=1)
+    assert other[1] == 0
+    assert other[0] == pytest.approx(found[1])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 30))
+def test_standard_errors_are_those_of_the_gram_matrix(seed, images):
+    table = np.random.default_rng(seed).integers(0, 50, (images, 4))
+    table[:, 0] += 1
+    counts = of_images(table)
+    n = table.sum(axis=0).astype(float)
+    gram = table.T.astype(float) @ table
+    a = int(n.argmax())
+    found = log_weight_errors(counts)
+    for c in np.flatnonzero(n):
+        variance = gram[a, a] / n[a] ** 2 - 2 * gram[a, c] / (n[a] * n[c]) + gram[c, c] / n[c] ** 2
+        expected = math.sqrt(images / (images - 1) * max(variance, 0))
+        assert found[c] == pytest.approx(expected, abs=1e-7)
+
+
+def test_effective_images():
+    found = effective_images(of_images(IMAGES))
+    expected = [np.sum(c) ** 2 / np.sum(np.square(c)) for c in np.transpose(IMAGES)]
+    np.testing.assert_allclose(found, expected)
+    assert found[3] == 1
+    assert effective_images(of_images([[5, 0], [5, 0]]))[1] == 0
+
+
+def test_ignored_labels_of_the_table_are_no_classes():
+    plain, voided = of_images(IMAGES), of_images([[*row, 50] for row in IMAGES], ignored=1)
+    np.testing.assert_allclose(log_weight_errors(plain), log_weight_errors(voided))
+    np.testing.assert_allclose(effective_images(plain), effective_images(voided))
+    np.testing.assert_allclose(expected_share(plain, BALANCED), expected_share(voided, BALANCED))
+
+
+def test_expected_share_of_batches_of_one():
+    share = expected_share(of_images(IMAGES), BALANCED)
+    costs = 5.703782474656201 - (5.703782474656201 - 0.01005033585350145) * share
+    np.testing.assert_allclose(costs, [3.659342, 4.105909, 4.489678, 4.866469], atol=6e-7)
+    sinkhorn = solvers.solve(of_images(IMAGES), "equal_cost", per_image=True).values
+    np.testing.assert_allclose(expected_share(of_images(IMAGES), sinkhorn), [0.25] * 4, atol=1e-9)
+
+
+def test_expected_share_comes_to_equal_in_large_batches():
+    draw = np.random.default_rng(1)
+    images = (draw.dirichlet([5, 2, 0.5, 0.2], 400) * 10_000).astype(np.int64)
+    counts = of_images(images)
+    weights = solvers.solve(counts, "equal_cost").values
+    off = [np.ptp(expected_share(counts, weights, batch_size=size)) for size in (1, 8, 64)]
+    assert off[0] > 3 * off[1] > 9 * off[2]
+    whole = expected_share(counts, weights, batch_size=400, batches=1)
+    np.testing.assert_allclose(whole, [0.25] * 4)
+    for size in (0, 401, True):
+        with pytest.raises(errors.OptionError, match="give 1 to 400"):
+            expected_share(counts, weights, batch_size=size)
+    with pytest.raises(errors.SolveError, match="there is no share"):
+        expected_share(counts, [0.0] * 4)
+
+
+@pytest.mark.parametrize("function", [effective_images, log_weight_errors])
+def test_what_needs_the_table_says_so(function):
+    counts = Counts.from_pixels({0: 5, 1: 3}, items=2, presence={0: 2, 1: 1})
+    with pytest.raises(errors.PresenceNeeded, match="keep_items=True"):
+        function(counts)
+    missing = solvers.solve(counts, "inverse").diagnostics["images"]["missing"]
+    assert set(missing) == {"effective_images", "log_weight_errors"}
+    unknown = solvers.solve(Counts.from_pixels({0: 5, 1: 3}), "inverse").diagnostics["images"]
+    assert "presence_share" in unknown["missing"]
+
+
+def test_errors_need_two_images_and_a_reference_that_is_there():
+    with pytest.raises(errors.PresenceNeeded, match="two images or more: one was counted"):
+        log_weight_errors(of_images([[5, 5]]))
+    for label in (1, 7):
+        with pytest.raises(errors.OptionError, match=f"reference={label}"):
+            log_weight_errors(of_images([[5, 0], [5, 0]]), reference=label)
+
+
+def names_of(found):
+    return {entry["flag"]: entry["labels"] for entry in found}
+
+
+def test_flags():
+    few = names_of(flags(of_images(IMAGES), MAX_OVER_COUNT))
+    assert few == {"few_images": [0, 1, 2, 3]}
+    images = [[1000, 1000, 0]] * 19 + [[1000, 1000, 5]]
+    counts = of_images(images)
+    found = names_of(flags(counts, [1, 1, 70_000]))
+    assert found == {"ratio": [2], "float16": [2], "few_images": [2], "batch_share": [2]}
+    text = {entry["flag"]: entry["message"] for entry in flags(counts, [1, 1, 70_000])}
+    assert "70000 times the smallest, far more" in text["ratio"]
+    assert not flags(of_images([[10, 10]] * 6), [1, 1])
+
+
+def test_a_class_that_is_nearly_all_in_one_image_is_flagged():
+    images = [[1000, 1]] * 9 + [[1000, 900]]
+    assert names_of(flags(of_images(images), [1, 10]))["few_images"] == [1]
+
+
+def test_flags_are_in_the_diagnostics():
+    weights = solvers.solve(of_images([[1000, 5]] * 6), "inverse")
+    assert names_of(weights.diagnostics["flags"]) == {"ratio": [1]}
+    assert weights.to_dict()["diagnostics"]["images"]["effective_images"] == pytest.approx([6, 6])
+
+
+def test_advice_for_probabilities_is_no_weights():
+    advice = advise(of_images(IMAGES), "calibration")
+    assert advice.scheme == "uniform"
+    assert any("classes [0, 1, 2, 3]" in reason for reason in advice.reasons)
+
+
+def test_advice_for_balanced_accuracy_is_equal_cost_after_training():
+    advice = advise(Counts.from_pixels(dict(enumerate(PIXELS))), "balanced_accuracy")
+    assert (advice.scheme, advice.cap, advice.post_hoc) == ("equal_cost", None, True)
+    assert any("1/4.81" in reason for reason in advice.reasons)
+
+
+def test_advice_for_miou_is_a_cap_that_keeps_pixels():
+    counts = Counts.from_pixels(dict(enumerate(QUESTION.tolist())))
+    advice = advise(counts, "miou")
+    assert (advice.scheme, advice.cap) == ("inverse", 10)
+    assert any("52%" in reason for reason in advice.reasons)
+    weights = solvers.solve(
+        counts, advice.scheme, normalize=advice.normalize, cap=advice.cap, **advice.options
+    )
+    assert weights.diagnostics["effective_share"] >= 0.3
+    assert str(advice).startswith("fc.solve(counts, 'inverse', normalize='pixel_mean', cap=10)")
+
+
+@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=30))
+def test_advised_caps_keep_three_tenths_of_the_pixels_where_any_cap_does(pixels):
+    counts = Counts.from_pixels(dict(enumerate(pixels)))
+    advice = advise(counts, "miou")
+    weights = solvers.solve(counts, "inverse", cap=advice.cap)
+    assert advice.cap == 2 or weights.diagnostics["effective_share"] >= 0.3
+
+
+def test_bad_advice_is_not_given():
+    with pytest.raises(errors.OptionError, match="metric='dice': give miou"):
+        advise(of_images(IMAGES), "dice")
+    with pytest.raises(errors.SolveError, match="nothing to advise on"):
+        advise(Counts.from_pixels({0: 0}), "miou")

@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_missing_libraries_are_named(weights, monkeypatch):
     with pytest.raises(errors.MissingExtra, match=r"PyTorch.*fastcounts\[frameworks\]"):
         weights.torch()
     with pytest.raises(errors.MissingExtra, match=r"TensorFlow.*fastcounts\[frameworks\]"):
-        weights.keras()(None, "a tensor")
+        weights.keras()(None, SimpleNamespace(shape=(2, 2)))
 
 
 def test_importing_loads_nothing_heavier_than_numpy():
@@ -119,3 +120,71 @@ def test_importing_loads_nothing_heavier_than_numpy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_missing_pandas_is_named(weights, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(errors.MissingExtra, match=r"pandas.*fastcounts\[report\]"):
+        export.frame(weights)
+
+
+def test_frame(weights):
+    pytest.importorskip("pandas")
+    table = export.frame(weights)
+    assert table.columns.tolist() == ["label", "name", "pixels", "weight"]
+    assert table["weight"].tolist() == weights.values.tolist()
+    assert table["name"].tolist() == ["road", "car", "sky", "sign"]
+
+
+def test_sample_weights_of_any_shape(weights):
+    labels = np.array([[0, 255], [3, 1]], dtype=np.uint8)
+    assert export.sample_weights(weights, labels).tolist() == [[1.0, 0.0], [36.0, 2.0]]
+    assert export.sample_weights(weights, []).tolist() == []
+    with pytest.raises(errors.OptionError, match="label 4 has no weight: it is neither one of"):
+        export.sample_weights(weights, [0, 4])
+
+
+def test_focal_alpha_and_log_w(weights):
+    assert export.focal_alpha(weights) == [1.0, 2.0, 7.2, 36.0]
+    assert all(type(value) is float for value in export.focal_alpha(weights))
+    bias = export.log_w(weights, 6 - 2)
+    assert bias.dtype == np.float32
+    np.testing.assert_allclose(bias, [0, 0.693147, 1.974081, 3.583519], atol=5e-7)
+
+
+def test_what_is_no_weight_is_not_handed_out_as_one():
+    counts = Counts.from_pixels(PIXELS)
+    bias = solvers.solve(counts, "logit_adjustment")
+    for call in (
+        bias.keras,
+        lambda: export.focal_alpha(bias),
+        lambda: export.log_w(bias),
+        lambda: export.sample_weights(bias, [0]),
+        *(lambda form=form: export.render(bias, form) for form in ("keras", "mmseg", "monai")),
+    ):
+        with pytest.raises(errors.OptionError, match=r"cannot be made of a bias \(logit"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "more", "words"),
+    [
+        ("inverse", {}, "CrossEntropyLoss(weight=weights"),
+        ("pos_weight", {}, "BCEWithLogitsLoss(pos_weight=weights.view(-1, 1, 1))"),
+        ("logit_adjustment", {}, "while training, not after"),
+        ("logit_adjustment", {"post_hoc": True}, "Added to the logits afterwards"),
+        ("balanced_softmax", {}, "logits + weights.view(1, -1, 1, 1)"),
+        ("ldam", {}, "Subtracted from the logit of the true class"),
+    ],
+)
+def test_torch_text_says_how_each_kind_is_used(scheme, more, words):
+    solved = solvers.solve(Counts.from_pixels(PIXELS), scheme, **more)
+    assert words in export.render(solved, "torch")
+
+
+def test_a_mask_of_unknown_rank_is_not_squeezed():
+    class Unknown:
+        def __len__(self):
+            raise ValueError("unknown rank")
+
+    assert not export._is_single_channel(Unknown())

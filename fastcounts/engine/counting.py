@@ -100,8 +100,8 @@ def count(
     policy = Policy(
         _one_of("missing", missing, MISSING), _one_of("on_error", on_error, ON_ERROR), strict
     )
-    crew = _workers(workers)
-    budget = _memory(memory)
+    crew = worker_count(workers)
+    budget = memory_bytes(memory)
     opened = open_source(source, source_id=source_id)
     return count_source(
         opened,
@@ -238,7 +238,8 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def _workers(workers: int | None) -> int:
+def worker_count(workers: int | None) -> int:
+    """How many threads: what was asked for, or one for each processor that may be used."""
     if workers is None:
         affinity = getattr(os, "sched_getaffinity", None)
         return len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -248,7 +249,8 @@ def _workers(workers: int | None) -> int:
     return number
 
 
-def _memory(memory: int | str | None) -> int | None:
+def memory_bytes(memory: int | str | None) -> int | None:
+    """The memory budget in bytes, or None."""
     if memory is None:
         return None
     if isinstance(memory, str):

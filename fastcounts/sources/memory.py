@@ -15,8 +15,8 @@ from fastcounts.sources.port import Piece, Source, box_slices, digest
 
 __all__ = ["MemorySource"]
 
-UNIT_PIXELS = 1 << 22
-"""Pixels of one unit of an array that is not stored in chunks."""
+UNIT_PIXELS = 1 << 16
+"""Pixels of one unit of an array that is not stored in chunks: how finely parts are cut."""
 
 
 class MemorySource(Source):

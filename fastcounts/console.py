@@ -1,0 +1,255 @@
+"""Tables and progress for people, with rich."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastcounts.counts import Counts
+from fastcounts.engine import Advanced, BlockFailed, Event, Finished, Started
+from fastcounts.engine.events import Listener
+from fastcounts.ledger import Ledger
+from fastcounts.solvers import Scheme
+from fastcounts.weights import Weights
+
+if TYPE_CHECKING:
+    from fastcounts.demo import Demonstration
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = [
+    "amount",
+    "counts_table",
+    "demo_lines",
+    "demo_table",
+    "ledger_lines",
+    "out",
+    "predictor_lines",
+    "progress_bar",
+    "schemes_table",
+    "weights_table",
+]
+
+_PLAIN_WIDTH = 120
+
+
+def out(*, stderr: bool = False) -> Console:
+    """The console; where it is no terminal, plain text of a width that does not depend on one."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _PLAIN_WIDTH
+    return Console(file=stream, width=width, highlight=False, soft_wrap=True)
+
+
+def amount(number: float) -> str:
+    """A number of pixels in a form that is read at a glance: ``268.4 M``."""
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if number >= size:
+            return f"{number / size:.4g} {unit}"
+    return f"{number:,.0f}"
+
+
+def _table(title: str | None, columns: Sequence[str], left: int = 0) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place < left else "right", no_wrap=True)
+    return table
+
+
+def _called(names: Any, label: int) -> str:
+    name = names.get(label)
+    return f"{label} {name}" if name else str(label)
+
+
+def counts_table(counts: Counts) -> Table:
+    """One line a class."""
+    with_presence = counts.items > 0
+    table = _table(None, ["label", "pixels", "share", *(["images"] if with_presence else [])], 1)
+    for place, label in enumerate(counts.labels.tolist()):
+        row = [
+            _called(counts.names, label),
+            f"{int(counts.pixels[place]):,}",
+            f"{counts.frequencies()[place]:.4%}" if counts.ledger.counted else "",
+        ]
+        table.add_row(*row, *([f"{int(counts.presence[place]):,}"] if with_presence else []))
+    return table
+
+
+def ledger_lines(counts: Counts) -> list[str]:
+    """What became of every pixel, in words; what is zero is left out, but for the fill value."""
+    ledger: Ledger = counts.ledger
+    lines = [
+        f"{ledger.total:,} pixels: {ledger.counted:,} of {counts.labels.size} classes"
+        + (f", in {counts.items:,} images" if counts.items else "")
+    ]
+    lines.append(f"{ledger.filled:,} of them are the fill value of chunks that do not exist")
+    lines += [
+        f"{entry.pixels:,} ignored as {label}"
+        for label, entry in ledger.ignored.items()
+        if entry.pixels
+    ]
+    for number, what in (
+        (ledger.nodata, "nodata"),
+        (ledger.missing, "missing: their chunks do not exist"),
+        (ledger.failed, "failed: they could not be read"),
+    ):
+        if number:
+            lines.append(f"{number:,} {what}")
+    lines += _unexpected_lines(ledger)
+    if counts.incomplete:
+        lines.append(f"incomplete: {counts.incomplete}")
+    return lines
+
+
+def _unexpected_lines(ledger: Ledger) -> list[str]:
+    lines = []
+    for label, entry in list(ledger.unexpected.items())[:5]:
+        where = ""
+        if entry.places:
+            source, item, at = entry.places[0]
+            where = f", first at {at} of {source + ' ' if source else ''}item {item}"
+        lines.append(f"{entry.pixels:,} unexpected: label {label} belongs to no class{where}")
+    more = len(ledger.unexpected) - 5
+    if more > 0:
+        lines.append(f"{ledger.unexpected_pixels:,} unexpected in all, of {more} more labels")
+    return lines
+
+
+def weights_table(weights: Weights) -> Table:
+    """One line a class, with what it costs to always answer it."""
+    predictors = weights.diagnostics.get("constant_predictors")
+    table = _table(
+        weights.convention(),
+        ["label", "pixels", weights.kind]
+        + (["costs before", "after, by pixels", "after, by weights"] if predictors else []),
+        1,
+    )
+    for place, label in enumerate(weights.labels.tolist()):
+        row = [
+            _called(weights.names, label),
+            f"{int(weights.pixels[place]):,}",
+            f"{weights.values[place]:.6g}",
+        ]
+        if predictors:
+            row += [
+                _cost(predictors[0][column], place)
+                for column in ("before", "by_pixels", "by_weights")
+            ]
+        table.add_row(*row)
+    return table
+
+
+def _cost(column: Sequence[float | None], place: int) -> str:
+    value = column[place] if place < len(column) else None
+    return "" if value is None else f"{value:.6f}"
+
+
+def predictor_lines(weights: Weights) -> list[str]:
+    """What the weights do, in words."""
+    found = weights.diagnostics
+    lines = []
+    if predictors := found.get("constant_predictors"):
+        lines.append(
+            f"costs: of always answering that class ({predictors[0]['predictor']}), mean over all "
+            "pixels; by pixels: Keras, and torch reduction='sum' over pixels; by weights: torch "
+            "reduction='mean'"
+        )
+    if "pixel_mean" in found:
+        lines.append(
+            f"pixel mean {found['pixel_mean']:.6g}: by so much the loss, and under Keras the step "
+            "of gradient descent, grows"
+        )
+    if "ratio" in found and "effective_share" in found:
+        lines.append(
+            f"largest over smallest weight {found['ratio']:.6g}; effective sample size "
+            f"{found['effective_share']:.2%} of the pixels"
+        )
+    lines += [f"note: {flag['message']}" for flag in found.get("flags", [])]
+    return lines
+
+
+def schemes_table(schemes: Sequence[Scheme]) -> Table:
+    """One line a scheme."""
+    table = _table(None, ["scheme", "formula", "options", "gives", "source"], 5)
+    for column in table.columns[1:]:
+        column.no_wrap = False
+        column.overflow = "fold"
+    for scheme in schemes:
+        options = ", ".join(f"{option.name}={option.default}" for option in scheme.options)
+        table.add_row(scheme.name, scheme.formula, options, scheme.kind, scheme.source)
+    return table
+
+
+@contextmanager
+def progress_bar(*, quiet: bool = False) -> Iterator[Listener | None]:
+    """A listener that draws a bar on standard error, where that is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("counting"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=out(stderr=True), transient=True) as progress:
+        task = progress.add_task("count", total=None, rate="")
+
+        def listen(event: Event) -> None:
+            if isinstance(event, Started):
+                progress.update(task, total=event.pixels)
+            elif isinstance(event, Advanced):
+                speed = progress.tasks[0].speed
+                rate = f"{amount(speed)}px/s" if speed else ""
+                progress.update(task, advance=event.pixels, rate=rate)
+            elif isinstance(event, BlockFailed):
+                progress.console.print(f"failed: {event.reason}", markup=False)
+            elif isinstance(event, Finished):
+                progress.update(task, completed=event.pixels)
+
+        yield listen
+
+
+def demo_table(found: Demonstration) -> Table:
+    """One line a class: its pixels, its weights, and the cost of always answering it."""
+    columns = ["label", "pixels", "share", "images", "max/count", "equal cost"]
+    table = _table(None, [*columns, "cost before", "after (Keras)", "after (torch mean)"], 1)
+    counts, costs = found.counts, found.equal_cost.diagnostics["constant_predictors"][0]
+    for place, label in enumerate(counts.labels.tolist()):
+        table.add_row(
+            str(label),
+            f"{int(counts.pixels[place]):,}",
+            f"{counts.frequencies()[place]:.3%}",
+            f"{int(counts.presence[place])}",
+            f"{found.inverse.values[place]:.2f}",
+            f"{found.equal_cost.values[place]:.4f}",
+            *(_cost(costs[column], place) for column in ("before", "by_pixels", "by_weights")),
+        )
+    return table
+
+
+def demo_lines(found: Demonstration) -> list[str]:
+    """The answer to the question, in words."""
+    costs = found.equal_cost.diagnostics["constant_predictors"][0]
+    before, after = costs["before"], costs["by_pixels"]
+    inverse, equal = found.inverse.diagnostics, found.equal_cost.diagnostics
+    pixels = found.counts.ledger.total
+    return [
+        f"cost: of a model that always answers that class with probability 0.99, mean over all "
+        f"pixels. Without weights from {min(before):.4f} to {max(before):.4f}; with them "
+        f"{min(after):.4f} for each.",
+        f"max/count gives equal costs as well, {inverse['pixel_mean']:.4g} times as large: equal "
+        "cost is the same family, scaled so that the mean over the pixels is 1.",
+        f"The price: the gradient is as noisy as with {equal['effective_share']:.2%} of the pixels.",
+        f"Counted {amount(pixels)}px in {found.seconds:.2f} s: {amount(pixels / found.seconds)}px/s, "
+        "decompression included.",
+    ]

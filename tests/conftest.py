@@ -1,0 +1,38 @@
+"""Profiles, places of real data, and strategies that several test modules draw from."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # where reference.py and the like are
+
+QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+settings.register_profile("dev", max_examples=30, deadline=None, suppress_health_check=QUIET)
+settings.register_profile("ci", max_examples=60, deadline=None, suppress_health_check=QUIET)
+settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=QUIET)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real masks, named by FASTCOUNTS_DATA; tests skip where it is absent."""
+    folder = Path(os.environ.get("FASTCOUNTS_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real masks at {folder}; name their folder in FASTCOUNTS_DATA")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    """No counting thread outlives the call that started it."""
+    yield
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("fastcounts")]
+    assert not left
