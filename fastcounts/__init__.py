@@ -7,8 +7,17 @@ from fastcounts.counts import Counts, load
 from fastcounts.engine import count
 from fastcounts.ledger import Ledger
 from fastcounts.solvers import schemes, solve
+from fastcounts.version import __version__
 from fastcounts.weights import Weights
 
-__version__ = "0.1.0"
-
-__all__ = ["Counts", "Ledger", "Weights", "count", "errors", "load", "schemes", "solve"]
+__all__ = [
+    "Counts",
+    "Ledger",
+    "Weights",
+    "__version__",
+    "count",
+    "errors",
+    "load",
+    "schemes",
+    "solve",
+]

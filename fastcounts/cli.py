@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from fastcounts import __version__, console
+from fastcounts import console
 from fastcounts.classes import Options
 from fastcounts.counts import Counts
 from fastcounts.engine import count_source
@@ -28,6 +28,7 @@ from fastcounts.inputs import read_classes, read_counts, read_part, read_region
 from fastcounts.solvers import read_option, solve
 from fastcounts.solvers import schemes as known_schemes
 from fastcounts.sources import open_source
+from fastcounts.version import __version__
 from fastcounts.weights import ABSENT_POLICIES, NORMALIZATIONS, plain
 
 __all__ = ["main"]

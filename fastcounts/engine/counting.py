@@ -20,6 +20,7 @@ from fastcounts.errors import CountsOverflow, OptionError, ReadError
 from fastcounts.ledger import MOST_PIXELS
 from fastcounts.plan import Plan, make_plan
 from fastcounts.sources import Source, open_source
+from fastcounts.version import __version__
 
 __all__ = ["count", "count_source"]
 
@@ -185,8 +186,6 @@ def _provenance(
     failures: list[BlockFailed],
 ) -> dict[str, Any]:
     """How a run came about, in types that JSON has."""
-    from fastcounts import __version__
-
     names = [info.name for info in plan.arrays]
     return {
         "version": __version__,
