@@ -1,14 +1,22 @@
-"""Exact pixel counts of every class over every mask, and the loss weights that follow."""
+"""Exact pixel counts of every class over every mask, and the loss weights that follow.
+
+The names below are loaded when they are first used, so that importing the package costs nothing.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from fastcounts import errors
-from fastcounts.counts import Counts, load
-from fastcounts.engine import count
-from fastcounts.ledger import Ledger
-from fastcounts.solvers import schemes, solve
 from fastcounts.version import __version__
-from fastcounts.weights import Weights
+
+if TYPE_CHECKING:
+    from fastcounts.counts import Counts, load
+    from fastcounts.engine import count
+    from fastcounts.ledger import Ledger
+    from fastcounts.solvers import schemes, solve
+    from fastcounts.weights import Weights
 
 __all__ = [
     "Counts",
@@ -21,3 +29,25 @@ __all__ = [
     "schemes",
     "solve",
 ]
+
+_HOMES = {
+    "Counts": "fastcounts.counts",
+    "Ledger": "fastcounts.ledger",
+    "Weights": "fastcounts.weights",
+    "count": "fastcounts.engine",
+    "load": "fastcounts.counts",
+    "schemes": "fastcounts.solvers",
+    "solve": "fastcounts.solvers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

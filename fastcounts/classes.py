@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,16 +92,15 @@ def _range_message(low: int, high: int) -> str:
 
 def concatenate_labels(parts: Sequence[Labels]) -> Labels:
     """Join label arrays end to end, exactly; raises LabelRangeError if no type holds all."""
-    filled = [part for part in parts if part.size]
+    filled = [as_labels(part) for part in parts if part.size]
     if not filled:
         return np.empty(0, np.int64)
-    if all(part.dtype == filled[0].dtype for part in filled):
-        return np.concatenate(filled)
-    high = max(int(part.max()) for part in filled)
-    low = min(int(part.min()) for part in filled)
-    if low < 0:
-        raise LabelRangeError(_range_message(low, high))
-    return np.concatenate([part.astype(np.uint64) for part in filled])
+    if any(part.dtype != filled[0].dtype for part in filled):
+        low, high = min(int(part.min()) for part in filled), max(int(part.max()) for part in filled)
+        if low < 0:
+            raise LabelRangeError(_range_message(low, high))
+        filled = [part.astype(np.uint64) for part in filled]
+    return cast("Labels", np.concatenate(filled))
 
 
 def sum_by_label(
@@ -165,6 +164,8 @@ class Classes:
             return classes
         if isinstance(classes, Mapping):
             return cls._of_mapping(classes)
+        if isinstance(classes, set | frozenset):
+            raise OptionError("classes: a set has no order; give the names as a list")
         if isinstance(classes, Iterable) and not isinstance(classes, str | bytes):
             names = list(classes)
             if not all(isinstance(name, str) for name in names):
@@ -190,7 +191,8 @@ class Classes:
 
     def without(self, ignored: Sequence[int]) -> Classes:
         """The classes that are left when ``ignored`` labels are taken out."""
-        left = {label: name for label, name in self.assigned.items() if label not in set(ignored)}
+        away = set(ignored)
+        left = {label: name for label, name in self.assigned.items() if label not in away}
         if not left:
             raise OptionError("classes: every class is ignored")
         return Classes(left)

@@ -1,41 +1,62 @@
-"""The command line: parse, call, print."""
+"""The command line: what is typed first, and the exit code it ends with.
+
+The commands themselves are in :mod:`fastcounts.commands`, which is loaded when one is run, so that
+help is there at once.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import tempfile
 import traceback
-from collections.abc import Callable, Sequence
-from functools import reduce
-from operator import add
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
 
 import click
 
-from fastcounts import console
-from fastcounts.classes import Options
-from fastcounts.counts import Counts
-from fastcounts.engine import count_source
-from fastcounts.engine.counting import MISSING, ON_ERROR, memory_bytes, worker_count
-from fastcounts.engine.tallying import Policy
-from fastcounts.errors import FastcountsError, IncompleteCounts, OptionError
-from fastcounts.export import FORMATS, render
-from fastcounts.files import write_whole
-from fastcounts.inputs import read_classes, read_counts, read_part, read_region
-from fastcounts.solvers import read_option, solve
-from fastcounts.solvers import schemes as known_schemes
-from fastcounts.sources import open_source
+from fastcounts.errors import FastcountsError
 from fastcounts.version import __version__
-from fastcounts.weights import ABSENT_POLICIES, NORMALIZATIONS, plain
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
 
-_INTERRUPTED, _FAULT, _UNREADABLE = 4, 5, 3
+_INTERRUPTED, _FAULT = 4, 5
 
-_HELP = {"context_settings": {"help_option_names": ["-h", "--help"], "show_default": True}}
+COMMANDS = {
+    "count": "Count the pixels of every class.",
+    "demo": "Make the question's data set, count it, and solve it.",
+    "merge": "Add up counts, such as the parts of a run.",
+    "schemes": "List every scheme: formula, options, source.",
+    "solve": "Solve for the weights of the loss.",
+}
+
+
+class _LateGroup(click.Group):
+    """Commands that are loaded when one of them is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module("fastcounts.commands"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_LateGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fastcounts")
+@click.option("--debug", is_flag=True, help="Show where an error comes from.")
+def group(debug: bool) -> None:
+    """Exact pixel counts of every class over every mask, and the loss weights that follow."""
+    del debug  # read before anything is parsed
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -44,16 +65,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     0 done; 1 a gate failed; 2 the command line is wrong; 3 data could not be read;
     4 interrupted; 5 a fault of ours.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_run(given))
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
 def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
-        code = group.main(arguments, prog_name="fastcounts", standalone_mode=False)
+        with group.make_context("fastcounts", arguments) as context:
+            code = group.invoke(context)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
     except click.ClickException as error:
         return _complain(error.format_message(), error.exit_code, debug)
     except FastcountsError as error:
@@ -73,260 +99,3 @@ def _complain(message: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     click.echo(f"fastcounts: {message}", err=True)
     return code
-
-
-@click.group(**_HELP)  # type: ignore[arg-type]
-@click.version_option(__version__, prog_name="fastcounts")
-@click.option("--debug", is_flag=True, help="Show where an error comes from.")
-def group(debug: bool) -> None:
-    """Exact pixel counts of every class over every mask, and the loss weights that follow."""
-    del debug  # read before anything is parsed
-
-
-def _common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that every command has."""
-    function = click.option("--debug", is_flag=True, hidden=True, expose_value=False)(function)
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(
-        function
-    )
-
-
-def _print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=1))
-
-
-@group.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--ignore", multiple=True, type=int, help="A label of no class; may be repeated.")
-@click.option("--classes", metavar="FILE|K", help="Names by label (JSON, CSV, text), or a number.")
-@click.option("--items", default="auto", metavar="AXIS|file|array", help="What one image is.")
-@click.option("--keep-items", is_flag=True, help="Keep the pixels of every image and label.")
-@click.option("--region", metavar="0:10,:,0:512", help="The part of each array to count.")
-@click.option("--all", "every", is_flag=True, help="All label arrays of a Zarr group.")
-@click.option("--missing", type=click.Choice(MISSING), default="fill", help="Absent Zarr chunks.")
-@click.option("--on-error", type=click.Choice(ON_ERROR), default="raise", help="Unreadable blocks.")
-@click.option("--strict", is_flag=True, help="A label of no class is an error (exit code 1).")
-@click.option("--workers", type=int, help="Threads; by default one for each processor.")
-@click.option("--memory", metavar="512MB", help="The memory budget.")
-@click.option("--part", metavar="i/N", help="Count the i-th of N shares, from 0.")
-@click.option("--source-id", metavar="NAME", help="The data's name wherever it lies.")
-@click.option("-o", "--output", metavar="counts.json", help="Write the counts (.json or .npz).")
-@_common
-def count(sources: tuple[str, ...], as_json: bool, output: str | None, **given: Any) -> int:
-    """Count the pixels of every class in SOURCE...: files, folders, globs, Zarr arrays."""
-    items = int(given["items"]) if given["items"].isdecimal() else given["items"]
-    options = Options.parse(given["ignore"], read_classes(given["classes"]), items)
-    policy = Policy(given["missing"], given["on_error"], given["strict"])
-    settings = {
-        "keep_items": given["keep_items"],
-        "region": read_region(given["region"]),
-        "part": read_part(given["part"]),
-        "workers": worker_count(given["workers"]),
-        "memory": memory_bytes(given["memory"]),
-    }
-    _check_output(output)
-    source = open_source(
-        sources[0] if len(sources) == 1 else list(sources),
-        source_id=given["source_id"],
-        every=given["every"],
-    )
-    with console.progress_bar(quiet=as_json) as progress:
-        counts = count_source(source, options, policy, progress=progress, **settings)
-    if output:
-        counts.save(output)
-    _show_counts(counts, as_json)
-    if source.skipped and not as_json:
-        _note(
-            f"{len(source.skipped)} files are no masks and were passed over, the first "
-            f"{source.skipped[0]}"
-        )
-    return _failures(counts)
-
-
-def _check_output(output: str | None) -> None:
-    if output and Path(output).suffix.lower() not in (".json", ".npz"):
-        raise OptionError(f"{output}: counts are saved as .json or .npz")
-    if output and not Path(output).absolute().parent.is_dir():
-        raise OptionError(f"{output}: its folder does not exist")
-
-
-def _show_counts(counts: Counts, as_json: bool) -> None:
-    if as_json:
-        _print_json(counts.to_dict())
-        return
-    printer = console.out()
-    printer.print(console.counts_table(counts))
-    for line in console.ledger_lines(counts):
-        printer.print(line, markup=False)
-
-
-def _note(message: str) -> None:
-    click.echo(f"fastcounts: {message}", err=True)
-
-
-def _failures(counts: Counts) -> int:
-    """Name what could not be read; the exit code says so as well."""
-    failures = [failure for run in counts.provenance.get("runs", []) for failure in run["failures"]]
-    failures.sort(key=lambda failure: (failure["name"], failure["box"] or []))
-    for failure in failures[:10]:
-        _note(
-            f"failed: {failure['reason']}"
-            if failure["box"]
-            else f"failed: {failure['name']}: {failure['reason']}"
-        )
-    if len(failures) > 10:
-        _note(f"and {len(failures) - 10} more blocks failed; --json lists them all")
-    return _UNREADABLE if failures else 0
-
-
-@group.command("solve", context_settings={"ignore_unknown_options": True})
-@click.argument("counts", metavar="COUNTS")
-@click.option("--scheme", required=True, metavar="NAME", help="See 'fastcounts schemes'.")
-@click.option("--normalize", type=click.Choice(list(NORMALIZATIONS)), help="What is made 1.")
-@click.option("--cap", type=float, metavar="R", help="Largest over smallest weight.")
-@click.option(
-    "--absent",
-    default="raise",
-    metavar="|".join(ABSENT_POLICIES),
-    help="What a class without pixels gets.",
-)
-@click.option("--num-classes", type=int, metavar="K", help="The classes are 0 to K-1.")
-@click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Text to paste.")
-@click.option("--partial", is_flag=True, help="Accept counts of which parts are not there.")
-@click.option("-o", "--output", metavar="FILE", help="Write it to a file.")
-@_common
-@click.argument("scheme_options", nargs=-1, type=click.UNPROCESSED, metavar="[--OPTION VALUE]...")
-def solve_command(
-    counts: str,
-    scheme: str,
-    form: str | None,
-    partial: bool,
-    output: str | None,
-    as_json: bool,
-    scheme_options: tuple[str, ...],
-    **given: Any,
-) -> None:
-    """Solve for the weights of COUNTS: a counts file, or CSV with a label and its pixels a line.
-
-    Options of the scheme are given by name, such as --c 1.10.
-    """
-    read = read_counts(counts)
-    if read.incomplete and not partial:
-        raise IncompleteCounts(f"{counts}: {read.incomplete}; --partial solves all the same")
-    weights = solve(read, scheme, **given, **_scheme_options(scheme_options))
-    if form is None and as_json:
-        form = "json"
-    if form is None and output is not None:
-        form = {".csv": "csv", ".py": "python"}.get(Path(output).suffix.lower(), "json")
-    if form is None:
-        printer = console.out()
-        printer.print(console.weights_table(weights))
-        for line in console.predictor_lines(weights):
-            printer.print(line, markup=False)
-        return
-    text = render(weights, form, num_classes=given["num_classes"])
-    if output is None:
-        click.echo(text, nl=False)
-    else:
-        write_whole(output, text.encode())
-
-
-def _scheme_options(words: Sequence[str]) -> dict[str, Any]:
-    """Options of a scheme, from ``--name value`` and ``--name=value``."""
-    options: dict[str, Any] = {}
-    waiting = list(words)
-    while waiting:
-        word = waiting.pop(0)
-        if not word.startswith("--"):
-            raise click.UsageError(f"got {word!r} where an option of the scheme was expected")
-        name, equals, value = word[2:].partition("=")
-        if not equals:
-            if not waiting:
-                raise click.UsageError(f"option {word} has no value")
-            value = waiting.pop(0)
-        options[name.replace("-", "_")] = read_option(value)
-    return options
-
-
-@group.command()
-@_common
-def schemes(as_json: bool) -> None:
-    """List every scheme: formula, options, source."""
-    if as_json:
-        _print_json(
-            [
-                {
-                    "name": scheme.name,
-                    "summary": scheme.summary,
-                    "formula": scheme.formula,
-                    "kind": scheme.kind,
-                    "presence": scheme.presence,
-                    "absent": scheme.absent,
-                    "source": scheme.source,
-                    "options": [
-                        {
-                            "name": option.name,
-                            "default": plain(option.default),
-                            "meaning": option.meaning,
-                        }
-                        for option in scheme.options
-                    ],
-                }
-                for scheme in known_schemes()
-            ]
-        )
-        return
-    console.out().print(console.schemes_table(known_schemes()))
-
-
-@group.command()
-@click.argument("counts", nargs=-1, required=True, metavar="COUNTS...")
-@click.option("-o", "--output", metavar="counts.json", help="Write the counts (.json or .npz).")
-@click.option("--partial", is_flag=True, help="Accept that parts are not there yet.")
-@_common
-def merge(counts: tuple[str, ...], output: str | None, partial: bool, as_json: bool) -> int:
-    """Add up COUNTS...: parts of one run, or counts of different sources."""
-    _check_output(output)
-    merged: Counts = reduce(add, map(read_counts, counts))
-    if merged.incomplete and not partial:
-        raise IncompleteCounts(
-            f"{merged.incomplete}; --partial accepts that they are not there yet"
-        )
-    if output:
-        merged.save(output)
-    _show_counts(merged, as_json)
-    return _failures(merged)
-
-
-@group.command()
-@click.option("--images", default=64, type=click.IntRange(1, 4096), help="Masks of 4 Mpx each.")
-@click.option("--keep", metavar="FOLDER", help="Keep the masks there.")
-@click.option("--workers", type=int, help="Threads; by default one for each processor.")
-@_common
-def demo(images: int, keep: str | None, workers: int | None, as_json: bool) -> None:
-    """Make the question's data set, count it, solve it, and show what the weights do."""
-    from fastcounts.demo import demonstrate
-
-    with tempfile.TemporaryDirectory(prefix="fastcounts-") as temporary:
-        folder = Path(keep) if keep else Path(temporary)
-        if keep and (folder / "masks.zarr").exists():
-            raise OptionError(f"--keep: {folder / 'masks.zarr'} exists already")
-        say = (lambda line: None) if as_json else click.echo
-        with console.progress_bar(quiet=as_json) as progress:
-            found = demonstrate(
-                folder, images, workers=worker_count(workers), progress=progress, say=say
-            )
-    if as_json:
-        _print_json(
-            {
-                "counts": found.counts.to_dict(),
-                "inverse": found.inverse.to_dict(),
-                "equal_cost": found.equal_cost.to_dict(),
-                "seconds": found.seconds,
-            }
-        )
-        return
-    printer = console.out()
-    printer.print(console.demo_table(found))
-    for line in console.demo_lines(found):
-        printer.print(line, markup=False)

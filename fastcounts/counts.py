@@ -27,6 +27,7 @@ from fastcounts.classes import (
 )
 from fastcounts.covers import Covers
 from fastcounts.errors import (
+    CountsError,
     CountsOverflow,
     FormatError,
     IncompatibleCounts,
@@ -103,7 +104,7 @@ class Counts:
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", as_labels(np.asarray(self.labels)))
         for name in ("labels", *_COLUMNS):
-            array = np.ascontiguousarray(getattr(self, name)).view()
+            array = np.array(getattr(self, name))  # a copy: the caller's may change
             array.flags.writeable = False
             object.__setattr__(self, name, array)
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
@@ -299,7 +300,23 @@ class Counts:
             covers=covers,
             provenance=_join_provenance(self.provenance, other.provenance),
         )
-        return joined.with_items(_join_open(self.open_items, other.open_items))
+        return joined.with_items(self._join_open(other))
+
+    def _join_open(self, other: Counts) -> list[OpenItem]:
+        """The open items of both, each once."""
+        items = {item.key: item for item in self.open_items}
+        for item in other.open_items:
+            if (mine := items.get(item.key)) is None:
+                items[item.key] = item
+            elif self.covers.meets(other.covers, item.key.source):
+                items[item.key] = mine.join(item)
+            else:
+                raise IncompatibleCounts(
+                    f"{item.key.source} item {item.key.item}: the two counts have seen parts of it "
+                    "in different regions, which make no whole; merge the parts of each region "
+                    "first"
+                )
+        return list(items.values())
 
     def __radd__(self, other: object) -> Counts:
         if isinstance(other, int) and other == 0:
@@ -677,7 +694,7 @@ def parse(content: bytes, name: str) -> Counts:
     """
     try:
         return Counts.from_dict(_parse(content))
-    except (FormatError, LedgerError) as error:
+    except CountsError as error:
         raise FormatError(f"{name}: {error}") from None
 
 
@@ -716,14 +733,6 @@ def spread(
     _, folded = options.classes.fold(labels)
     zeros = np.zeros(options.classes.labels.size, np.int64)
     return sum_by_label([options.classes.labels, folded], [[zeros, column] for column in columns])
-
-
-def _join_open(left: Sequence[OpenItem], right: Sequence[OpenItem]) -> list[OpenItem]:
-    items = {item.key: item for item in left}
-    for item in right:
-        mine = items.get(item.key)
-        items[item.key] = item if mine is None else mine.join(item)
-    return list(items.values())
 
 
 def _join_provenance(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:

@@ -171,7 +171,7 @@ class Covers:
     Attributes
     ----------
     sources : what was seen of each source, by its URI or ``source_id``.
-    runs : runs of which only some parts are here, by the digest of their plan.
+    runs : runs that were split into parts, by the digest of their plan.
     """
 
     sources: Mapping[str, Cover] = field(default_factory=dict)
@@ -183,13 +183,13 @@ class Covers:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Covers):
             return NotImplemented
-        return self.sources == other.sources and self._begun() == other._begun()
+        return self.sources == other.sources and self._halfway() == other._halfway()
 
     __hash__ = None  # type: ignore[assignment]  # holds mappings
 
-    def _begun(self) -> dict[str, Run]:
-        """Runs of which something is here; a share without blocks only says that a run exists."""
-        return {digest: run for digest, run in self.runs.items() if run.blocks}
+    def _halfway(self) -> dict[str, Run]:
+        """Runs that are here in part; of others it says nothing new that they were split."""
+        return {digest: run for digest, run in self.runs.items() if run.blocks and run.left}
 
     def union(self, other: Covers) -> Covers:
         """Both; raises IncompatibleCounts where they overlap or a source has changed."""
@@ -207,6 +207,16 @@ class Covers:
                 )
             sources[source] = mine.union(cover)
         return Covers(sources, _join_runs(self.runs, other.runs))
+
+    def meets(self, other: Covers, item_source: str) -> bool:
+        """Whether an item that is open on both sides can be one item: cut from one region."""
+        for name, cover in self.sources.items():
+            is_its = name == item_source or name.startswith(f"{item_source}#")
+            if is_its and name in other.sources:
+                theirs = {piece.grid.region for piece in other.sources[name].pieces}
+                if not theirs & {piece.grid.region for piece in cover.pieces}:
+                    return False
+        return True
 
     def difference(self, other: Covers) -> Covers:
         """What is left without ``other``; raises IncompatibleCounts unless it is a part."""
@@ -226,14 +236,15 @@ class Covers:
         runs = dict(self.runs)
         for digest, run in other.runs.items():
             mine_run = runs.pop(digest, Run(run.units, ((0, run.units),)))
-            runs[digest] = Run(run.units, _difference(mine_run.blocks, run.blocks))
+            if blocks := _difference(mine_run.blocks, run.blocks):
+                runs[digest] = Run(run.units, blocks)
         return Covers(sources, runs)
 
     def incomplete(self) -> str | None:
         """Say what is missing to make every run whole, or None."""
-        if not self.runs:
-            return None
         left = sum(run.left for run in self.runs.values())
+        if not left:
+            return None
         units = sum(run.units for run in self.runs.values())
         return f"{left} of {units} blocks have not been counted; add the parts that hold them"
 
@@ -297,7 +308,7 @@ def _join_runs(left: Mapping[str, Run], right: Mapping[str, Run]) -> dict[str, R
             runs[digest] = Run(run.units, _union(mine.blocks, run.blocks))
         else:
             runs[digest] = run
-    return {digest: run for digest, run in runs.items() if run.left}
+    return runs  # complete ones too: a share without blocks may still arrive
 
 
 def _piece_to_dict(piece: Piece) -> dict[str, Any]:

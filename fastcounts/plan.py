@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from itertools import accumulate, product
+from itertools import accumulate, pairwise, product
 from math import prod
 from typing import Any, NamedTuple
 
@@ -81,6 +81,7 @@ class Plan:
     grids : the storage units of each array within the region, in counting order.
     items : an axis number, ``"file"``, ``"array"`` or ``"auto"``.
     share : the half-open range of units, over all arrays, that this part counts.
+    is_part : whether the run was split into parts.
     workers : how many blocks are held at once.
     most_bytes : the largest block, decoded.
     peak_bytes : memory that counting will take, at most, beside the interpreter.
@@ -90,6 +91,7 @@ class Plan:
     grids: tuple[Grid, ...]
     items: int | str
     share: tuple[int, int]
+    is_part: bool
     workers: int
     most_bytes: int
     peak_bytes: int
@@ -144,7 +146,7 @@ class Plan:
             if (info := self.arrays[array]).source
         }
         runs = {}
-        if self.share[1] - self.share[0] < self.units:
+        if self.is_part:
             blocks = (self.share,) if self.share[0] < self.share[1] else ()
             runs[self.digest] = Run(self.units, blocks)
         return Covers(sources, runs)
@@ -222,7 +224,7 @@ def _ranges(bounds: Interval, length: int) -> list[Interval]:
     if length >= stop - start:
         return [bounds]
     edges = [start, *range(start - start % length + length, stop, length), stop]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def virtual_chunks(shape: tuple[int, ...], most: int, order: Sequence[int]) -> tuple[int, ...]:
@@ -282,7 +284,9 @@ def make_plan(
         room = (memory // workers - tables) // _COPIES
         wanted = min(wanted, max(room, smallest))
     peak = workers * (wanted * _COPIES + tables)
-    return Plan(tuple(arrays), grids, items, share, workers, wanted, peak)
+    return Plan(
+        tuple(arrays), grids, items, share, part is not None, workers, wanted, peak
+    )
 
 
 def _grid(info: ArrayInfo, items: int | str, region: Any) -> Grid:
@@ -301,6 +305,8 @@ def _grid(info: ArrayInfo, items: int | str, region: Any) -> Grid:
             f"items: {info.name} is in no file; give the axis of the images, or 'array'"
         )
     box = None if region is None else resolve_region(region, info.shape, info.name)
+    if box == tuple((0, length) for length in info.shape):
+        box = None  # the whole array is one thing, however it is said
     return Grid(info.shape, info.chunks, first, box)
 
 

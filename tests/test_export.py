@@ -1,12 +1,18 @@
-"""Exports: what they hold, and that pasted text runs."""
+"""Exports: what they hold, and that pasted text runs; and the page on weights.
+
+``python tests/test_export.py`` writes what is generated in ``docs/weights.md`` anew.
+"""
 
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -188,3 +194,148 @@ def test_a_mask_of_unknown_rank_is_not_squeezed():
             raise ValueError("unknown rank")
 
     assert not export._is_single_channel(Unknown())
+
+
+# ---- docs/weights.md ----
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGE, FIGURE = DOCS / "weights.md", DOCS / "implied-priors.svg"
+SHOWN = {
+    "no weights": ("uniform", {}),
+    "square root": ("power", {"normalize": "pixel_mean"}),
+    "cap of 10": ("inverse", {"cap": 10, "normalize": "pixel_mean"}),
+    "ENet": ("enet", {}),
+    "1 / (p + 0.02)": ("inverse_offset", {"eps": 0.02}),
+    "max / count": ("inverse", {}),
+    "equal cost": ("equal_cost", {}),
+    "1 / n²": ("generalised_dice", {"normalize": "pixel_mean"}),
+}
+DRAWN = {
+    "no weights": "#000000",
+    "square root": "#0072b2",
+    "cap of 10": "#d55e00",
+    "ENet": "#009e73",
+    "equal cost": "#cc79a7",
+}
+
+
+def question_data():
+    """Thirty-one classes, one of them 60 % of all pixels."""
+    shares = 0.8 ** np.arange(30)
+    pixels = np.round(1e8 * np.concatenate([[0.6], 0.4 * shares / shares.sum()]))
+    return Counts.from_pixels(dict(enumerate(pixels.astype(int).tolist())))
+
+
+def table_of_schemes():
+    counts = question_data()
+    lines = [
+        "| | weights | ratio | pixel mean | effective pixels | constant answers cost | evenness |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, (scheme, options) in SHOWN.items():
+        weights = solvers.solve(counts, scheme, **options)
+        found = weights.diagnostics
+        costs = found["constant_predictors"][0]["by_weights"]
+        low, high = weights.values.min(), weights.values.max()
+        lines.append(
+            f"| {name} | {low:.3g} to {high:.5g} | {found['ratio']:.3g} "
+            f"| {found['pixel_mean']:.3g} | {found['effective_share']:.1%} "
+            f"| {costs.min():.2f} to {costs.max():.2f} | {found['entropy_ratio']['after']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def section(scheme):
+    shapes = {"pos_weight": "P_c", "bias": "b_c", "margin": "\\Delta_c", "item": "r_I"}
+    lines = [f"### `{scheme.name}`", "", scheme.summary, ""]
+    lines += [f"$${shapes.get(scheme.kind, 'w_c')} = {scheme.tex}$$", ""]
+    lines += [f"- Kind: {scheme.kind}.", f"- Formula: `{scheme.formula}`."]
+    if scheme.published:
+        lines.append(f"- Scale as published: {scheme.published} 1.")
+    needs = {True: "the table of items (`keep_items`)"}.get(scheme.items)
+    needs = needs or ("presence (`items=`)" if scheme.presence else "")
+    lines += [f"- Needs: {needs}."] if needs else []
+    lines += [f"- Option `{o.name}={o.default!r}`: {o.meaning}." for o in scheme.options]
+    lines += [f"- A class without pixels: {scheme.absent}.", f"- Source: {scheme.source}.", ""]
+    return "\n".join(lines)
+
+
+def figure():
+    """Implied prior of every class, largest class first, on a logarithmic axis."""
+    counts = question_data()
+    width, height, left, top = 720, 400, 64, 24
+    right, bottom = width - 150, height - 48
+
+    def x(rank):
+        return left + (right - left) * rank / 30
+
+    def y(prior):
+        return top + (bottom - top) * (0 - np.log10(prior)) / 4.2
+
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="13" role="img">',
+        "<title>Implied prior of each of 31 classes under five schemes</title>",
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+    ]
+    for power in range(5):
+        at = y(10.0**-power)
+        out.append(f'<path d="M{left} {at:.1f}H{right}" stroke="#dddddd"/>')
+        out.append(
+            f'<text x="{left - 8}" y="{at + 4:.1f}" text-anchor="end">{10.0**-power:g}</text>'
+        )
+    for rank in range(0, 31, 5):
+        out.append(f'<text x="{x(rank):.1f}" y="{bottom + 18}" text-anchor="middle">{rank}</text>')
+    out.append(f'<text x="{left}" y="{height - 8}">class, by number of pixels</text>')
+    out.append(f'<text x="{left}" y="{top - 8}">share of the class in the loss</text>')
+    ends = []
+    for name, colour in DRAWN.items():
+        scheme, options = SHOWN[name]
+        prior = solvers.solve(counts, scheme, **options).diagnostics["implied_prior"]
+        points = " ".join(f"{x(rank):.1f},{y(share):.1f}" for rank, share in enumerate(prior))
+        out.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        ends.append((y(prior[-1]), name, colour))
+    last = 0.0
+    for at, name, colour in sorted(ends):
+        last = max(at, last + 16)
+        out.append(f'<text x="{right + 8}" y="{last + 4:.1f}" fill="{colour}">{name}</text>')
+    return "\n".join([*out, "</svg>", ""])
+
+
+def generated(text):
+    """Put the page's generated parts in their places."""
+    parts = {
+        "table": table_of_schemes(),
+        "schemes": "\n".join(section(scheme) for scheme in solvers.schemes()).rstrip("\n"),
+    }
+    for name, part in parts.items():
+        pattern = rf"(<!-- begin: {name} -->\n).*?(<!-- end: {name} -->)"
+        text = re.sub(pattern, lambda m, p=part: f"{m[1]}{p}\n{m[2]}", text, flags=re.DOTALL)
+    return text
+
+
+def test_the_page_is_generated_from_the_register():
+    text = PAGE.read_text(encoding="utf-8")
+    assert text == generated(text), "run: python tests/test_export.py"
+    assert text.count("### `") == len(solvers.schemes())
+
+
+def test_the_figure_is_that_of_the_weights():
+    assert FIGURE.read_text(encoding="utf-8") == figure(), "run: python tests/test_export.py"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_examples_of_the_page_run(capsys):
+    space = {}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) >= 5
+    for block in blocks:
+        library = next((name for name in ("tensorflow", "torch") if f"import {name}" in block), "")
+        if not library or importlib.util.find_spec(library):
+            exec(block, space)
+    assert "{0: 0.508" in capsys.readouterr().out
+
+
+if __name__ == "__main__":
+    PAGE.write_text(generated(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    FIGURE.write_text(figure(), encoding="utf-8")

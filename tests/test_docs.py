@@ -1,0 +1,85 @@
+"""The examples of README and docs are run as they stand, and name only what exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n+)?^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Code blocks of one language; one under a comment `not run: reason` is left out."""
+    found = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [code for opted_out, kind, code in found if kind == language and not opted_out]
+
+
+@pytest.fixture
+def workshop(tmp_path, monkeypatch):
+    """A folder with the files that the examples name."""
+    masks = np.random.default_rng(0).choice([0, 1, 2, 255], (4, 64, 64), p=[0.6, 0.2, 0.1, 0.1])
+    array = zarr.create_array(
+        tmp_path / "labels.zarr", shape=masks.shape, chunks=(1, 32, 64), dtype="u1"
+    )
+    array[...] = masks
+    np.save(tmp_path / "masks.npy", masks.astype(np.uint8))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_examples_run(page, workshop):
+    examples = blocks(page, "python")
+    namespace: dict[str, object] = {"__name__": "example"}
+    for example in examples:
+        exec(compile(example, page.name, "exec"), namespace)
+    assert page.name != "README.md" or "weights" in namespace
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_shell_examples_run(page, workshop):
+    ran = 0
+    for block in blocks(page, "sh"):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            if not words or words[0] != "fastcounts":
+                continue
+            done = subprocess.run(
+                [sys.executable, "-m", *words], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+            assert done.stderr == "", line
+            ran += 1
+    assert page.name != "README.md" or ran > 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_within_the_project_lead_somewhere(page):
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_readme_states_both_commands():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "pip install . && fastcounts demo\n" in readme
+    assert "pip install -e '.[test]' && pytest\n" in readme
+
+
+def test_architecture_names_every_module():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    modules = {
+        path.stem if path.suffix else path.name
+        for path in (ROOT / "fastcounts").iterdir()
+        if (path.suffix == ".py" and path.stem[:2] != "__") or (path / "__init__.py").exists()
+    }
+    unnamed = {name for name in modules if f"`{name}`" not in text and f"`{name}/`" not in text}
+    assert unnamed <= {"version"}
