@@ -43,9 +43,7 @@ def _hat(length: int, spacing: float, shift: float) -> NDArray[np.float32]:
     return np.where(distance < 1, near, far).astype(np.float32)
 
 
-def _field(
-    rng: np.random.Generator, shape: tuple[int, int], spacing: float
-) -> NDArray[np.float32]:
+def _field(rng: np.random.Generator, shape: tuple[int, int], spacing: float) -> NDArray[np.float32]:
     """Return a smooth random field with some detail at its edges."""
     field = np.zeros(shape, np.float32)
     for octave, weight in ((1.0, 1.0), (4.0, 0.22), (12.0, 0.07)):

@@ -13,7 +13,7 @@ from fastcounts.version import __version__
 
 if TYPE_CHECKING:
     from fastcounts.counts import Counts, load
-    from fastcounts.engine import count
+    from fastcounts.engine import count, count_delayed
     from fastcounts.ledger import Ledger
     from fastcounts.solvers import schemes, solve
     from fastcounts.weights import Weights
@@ -24,6 +24,7 @@ __all__ = [
     "Weights",
     "__version__",
     "count",
+    "count_delayed",
     "errors",
     "load",
     "schemes",
@@ -35,6 +36,7 @@ _HOMES = {
     "Ledger": "fastcounts.ledger",
     "Weights": "fastcounts.weights",
     "count": "fastcounts.engine",
+    "count_delayed": "fastcounts.engine",
     "load": "fastcounts.counts",
     "schemes": "fastcounts.solvers",
     "solve": "fastcounts.solvers",

@@ -304,6 +304,11 @@ class Options:
             items = as_integer(items, "items")
         return cls(ignored, parsed, items)
 
+    @property
+    def item_axis(self) -> int | None:
+        """The axis along which items lie, or None where an item is a whole array or file."""
+        return None if isinstance(self.items, str) else self.items
+
     @cached_property
     def _ignored_labels(self) -> Labels:
         return labels_from_integers(self.ignore)

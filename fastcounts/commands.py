@@ -13,11 +13,8 @@ from typing import Any
 import click
 
 from fastcounts import console
-from fastcounts.classes import Options
 from fastcounts.counts import Counts
-from fastcounts.engine import count_source
-from fastcounts.engine.counting import MISSING, ON_ERROR, memory_bytes, worker_count
-from fastcounts.engine.tallying import Policy
+from fastcounts.engine import MISSING, ON_ERROR, Request, run
 from fastcounts.errors import IncompleteCounts, OptionError
 from fastcounts.export import FORMATS, render
 from fastcounts.files import write_whole
@@ -25,7 +22,6 @@ from fastcounts.inputs import read_classes, read_counts, read_part, read_region
 from fastcounts.solvers import read_option
 from fastcounts.solvers import schemes as known_schemes
 from fastcounts.solvers import solve as solve_counts
-from fastcounts.sources import open_source
 from fastcounts.weights import ABSENT_POLICIES, NORMALIZATIONS, plain
 
 __all__ = ["count", "demo", "merge", "schemes", "solve"]
@@ -58,8 +54,11 @@ def _print_json(data: Any) -> None:
 @click.option("--missing", type=click.Choice(MISSING), default="fill", help="Absent Zarr chunks.")
 @click.option("--on-error", type=click.Choice(ON_ERROR), default="raise", help="Unreadable blocks.")
 @click.option("--strict", is_flag=True, help="A label of no class is an error (exit code 1).")
-@click.option("--workers", type=int, help="Threads; by default one for each processor.")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Threads; by default one for each processor."
+)
 @click.option("--memory", metavar="512MB", help="The memory budget.")
+@click.option("--dask", "scheduler", metavar="ADDRESS|local", help="Count on a Dask cluster.")
 @click.option("--part", metavar="i/N", help="Count the i-th of N shares, from 0.")
 @click.option("--source-id", metavar="NAME", help="The data's name wherever it lies.")
 @click.option("-o", "--output", metavar="counts.json", help="Write the counts (.json or .npz).")
@@ -67,31 +66,22 @@ def _print_json(data: Any) -> None:
 def count(sources: tuple[str, ...], as_json: bool, output: str | None, **given: Any) -> int:
     """Count the pixels of every class in SOURCE...: files, folders, globs, Zarr arrays."""
     items = int(given["items"]) if given["items"].isdecimal() else given["items"]
-    options = Options.parse(given["ignore"], read_classes(given["classes"]), items)
-    policy = Policy(given["missing"], given["on_error"], given["strict"])
-    settings = {
-        "keep_items": given["keep_items"],
-        "region": read_region(given["region"]),
-        "part": read_part(given["part"]),
-        "workers": worker_count(given["workers"]),
-        "memory": memory_bytes(given["memory"]),
-    }
-    _check_output(output)
-    source = open_source(
+    request = Request.parse(
         sources[0] if len(sources) == 1 else list(sources),
-        source_id=given["source_id"],
-        every=given["every"],
+        items=items,
+        classes=read_classes(given.pop("classes")),
+        region=read_region(given.pop("region")),
+        part=read_part(given.pop("part")),
+        **{name: value for name, value in given.items() if name != "items"},
     )
+    _check_output(output)
     with console.progress_bar(quiet=as_json) as progress:
-        counts = count_source(source, options, policy, progress=progress, **settings)
+        counts = run(request, progress)
     if output:
         counts.save(output)
     _show_counts(counts, as_json)
-    if source.skipped and not as_json:
-        _note(
-            f"{len(source.skipped)} files are no masks and were passed over, the first "
-            f"{source.skipped[0]}"
-        )
+    if (skipped := counts.provenance["runs"][0].get("skipped")) and not as_json:
+        _note(f"{skipped} files are no masks and were passed over")
     return _failures(counts)
 
 
@@ -114,6 +104,10 @@ def _show_counts(counts: Counts, as_json: bool) -> None:
 
 def _note(message: str) -> None:
     click.echo(f"fastcounts: {message}", err=True)
+
+
+def _silent(line: str) -> None:
+    del line
 
 
 def _failures(counts: Counts) -> int:
@@ -253,7 +247,9 @@ def merge(counts: tuple[str, ...], output: str | None, partial: bool, as_json: b
 @click.command(context_settings=_SETTINGS)
 @click.option("--images", default=64, type=click.IntRange(1, 4096), help="Masks of 4 Mpx each.")
 @click.option("--keep", metavar="FOLDER", help="Keep the masks there.")
-@click.option("--workers", type=int, help="Threads; by default one for each processor.")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Threads; by default one for each processor."
+)
 @_common
 def demo(images: int, keep: str | None, workers: int | None, as_json: bool) -> None:
     """Make the question's data set, count it, solve it, and show what the weights do."""
@@ -263,11 +259,9 @@ def demo(images: int, keep: str | None, workers: int | None, as_json: bool) -> N
         folder = Path(keep) if keep else Path(temporary)
         if keep and (folder / "masks.zarr").exists():
             raise OptionError(f"--keep: {folder / 'masks.zarr'} exists already")
-        say = (lambda line: None) if as_json else click.echo
+        say = _silent if as_json else click.echo
         with console.progress_bar(quiet=as_json) as progress:
-            found = demonstrate(
-                folder, images, workers=worker_count(workers), progress=progress, say=say
-            )
+            found = demonstrate(folder, images, workers=workers, progress=progress, say=say)
     if as_json:
         _print_json(
             {

@@ -608,6 +608,22 @@ class Presence:
         if self._pending > 1 << 18:
             self._reduce()
 
+    def join(self, other: Presence) -> None:
+        """Take over the items of another."""
+        self._items += other._items
+        self._labels += other._labels
+        for column, more in zip(self._columns, other._columns, strict=True):
+            column += more
+        self._pending += other._pending
+        self._kept_keys += other._kept_keys
+        self._kept += other._kept
+        if self._pending > 1 << 18:
+            self._reduce()
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._reduce()
+        return self.__dict__
+
     def _reduce(self) -> tuple[Labels, list[Pixels]]:
         labels, columns = sum_by_label(self._labels, self._columns)
         self._labels = [labels]

@@ -87,7 +87,11 @@ class MissingExtra(FastcountsError, ImportError):
     exit_code = 2
 
     def __init__(self, what: str, extra: str) -> None:
+        self._facts = (what, extra)
         super().__init__(f"{what}: install it with pip install 'fastcounts[{extra}]'")
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        return type(self), self._facts
 
 
 class SourceError(FastcountsError):
@@ -131,14 +135,15 @@ class NonIntegralLabel(LabelError):
     def __init__(self, value: float, index: tuple[int, ...], where: str = "") -> None:
         self.value = value
         self.index = index
+        self.where = where
         place = f"{where}, " if where else ""
         super().__init__(
             f"{place}pixel {index}: {value!r} is no label; labels are whole numbers up to 2**53 "
             "in magnitude (NaN is nodata)"
         )
 
-    def __reduce__(self) -> tuple[type[NonIntegralLabel], tuple[float, tuple[int, ...]]]:
-        return type(self), (self.value, self.index)
+    def __reduce__(self) -> tuple[type[NonIntegralLabel], tuple[float, tuple[int, ...], str]]:
+        return type(self), (self.value, self.index, self.where)
 
 
 class LabelRangeError(LabelError, OverflowError):

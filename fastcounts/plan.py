@@ -284,9 +284,7 @@ def make_plan(
         room = (memory // workers - tables) // _COPIES
         wanted = min(wanted, max(room, smallest))
     peak = workers * (wanted * _COPIES + tables)
-    return Plan(
-        tuple(arrays), grids, items, share, part is not None, workers, wanted, peak
-    )
+    return Plan(tuple(arrays), grids, items, share, part is not None, workers, wanted, peak)
 
 
 def _grid(info: ArrayInfo, items: int | str, region: Any) -> Grid:

@@ -37,11 +37,13 @@ from fastcounts.weights import (
     Weights,
     absent_policy,
     finish,
+    implied_prior,
     weights_from_prior,
 )
 
 if TYPE_CHECKING:
     from fastcounts.counts import Counts
+    from fastcounts.items import ItemTable
 
 __all__ = [
     "Intervals",
@@ -72,7 +74,8 @@ class Tally:
     presence_pixels : (K,) int64, pixels of any class in those images.
     presence_pixels_total : (K,) int64, ignored pixels included.
     ignored : pixels of each ignored label, with its ``presence_pixels_total``.
-    table : (items, K) int64 counts per image, or None; see ``keep_items``.
+    table : pixels of every label in every image, or None; see ``keep_items``.
+    names : label to name, where names are known.
     """
 
     labels: Labels
@@ -82,7 +85,7 @@ class Tally:
     presence_pixels: Integers
     presence_pixels_total: Integers
     ignored: tuple[tuple[int, int], ...] = ()
-    table: Any = None
+    table: ItemTable | None = None
     names: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
@@ -116,7 +119,7 @@ class Tally:
     @property
     def counted(self) -> int:
         """Pixels of all classes, exact."""
-        return sum(int(count) for count in self.pixels)
+        return sum(self.pixels.tolist())
 
     @property
     def void(self) -> int:
@@ -132,7 +135,7 @@ class Tally:
     def others(self) -> Floats:
         """(K,) float64, pixels of all other classes, subtracted as whole numbers."""
         counted = self.counted
-        return np.array([counted - int(count) for count in self.pixels], dtype=np.float64)
+        return np.array([counted - count for count in self.pixels.tolist()], dtype=np.float64)
 
     def need_presence(self, why: str) -> None:
         """Refuse counts that do not say in how many images each class is."""
@@ -216,8 +219,8 @@ class Scheme:
     presence : it needs to know in which images each class occurs (with its default options).
     items : it needs the table of counts per image.
     published : normalisation of the scale in which it was published; None is the formula's own.
-    per_output : its values depend on how many classes there are, seen or not; or the name of the
-        option that makes them.
+    per_output : its values depend on how many classes there are, seen or not; or the names of the
+        options that make them.
     options : in the order of the function.
     raw : the function itself.
     """
@@ -247,8 +250,7 @@ def scheme(
     source: str,
     absent: str,
     kind: str = "weight",
-    presence: bool = False,
-    items: bool = False,
+    needs: Literal["pixels", "presence", "items"] = "pixels",
     published: str | None = None,
     per_output: bool | str = False,
     **meanings: str,
@@ -273,8 +275,8 @@ def scheme(
             source=source,
             absent=absent,
             kind=kind,
-            presence=presence,
-            items=items,
+            presence=needs == "presence",
+            items=needs == "items",
             published=published,
             per_output=per_output,
             options=options,
@@ -424,7 +426,7 @@ def solve(
 def _per_output(record: Scheme, chosen: Mapping[str, Any]) -> bool:
     """Whether the values depend on the number of classes, seen or not."""
     if isinstance(record.per_output, str):
-        return chosen[record.per_output] is not None
+        return any(bool(np.any(chosen[name])) for name in record.per_output.split())
     return record.per_output
 
 
@@ -455,22 +457,40 @@ def _diagnose(
     if record.kind != "weight" or not (values[tally.present] > 0).any():
         return {}
     found = diagnostics.describe(tally.pixels, values)
-    share = found["implied_prior"]
-    costs = None
-    if record.name == "equal_cost":
-        costs = answer_costs(tally, chosen["eps"], chosen["costs"])
-    if costs is not None:
-        stated = costs @ share
-        found["stated_costs"] = {"before": costs @ tally.frequencies, "after": stated}
-        common = stated[tally.present]
-    else:
-        common = share[tally.present]
-    found["exact"] = bool(np.ptp(common) <= 1e-9 * max(float(np.abs(common).max()), 1e-300))
-    seen = np.isin(tally.labels, counts.labels)
-    places = np.flatnonzero(seen)
+    stated = _stated_costs(tally, values, record, chosen)
+    if stated:
+        found["stated_costs"] = stated
+    costs = stated.get("after", found["implied_prior"])[tally.present]
+    found["exact"] = bool(np.ptp(costs) <= 1e-9 * max(float(np.abs(costs).max()), 1e-300))
+    places = np.flatnonzero(np.isin(tally.labels, counts.labels))
     found["flags"] = diagnostics.flags(counts, values[places])
     found["images"] = diagnostics.of_images(counts)
+    for name, column in found["images"].items():
+        if name != "missing":
+            wide = np.full(values.size, np.nan if name == "log_weight_errors" else 0.0)
+            wide[places] = column
+            found["images"][name] = wide
     return found
+
+
+def _stated_costs(
+    tally: Tally, values: Floats, record: Scheme, chosen: Mapping[str, Any]
+) -> dict[str, Floats]:
+    """Costs of the constant answers, where they are not those of plain cross entropy."""
+    alpha = chosen.get("alpha" if record.name == "label_smoothing" else "label_smoothing", 0)
+    if record.name == "label_smoothing" or (alpha and chosen["framework"] == "torch"):
+        pixels = smoothed_pixels(tally, alpha)
+        return {
+            when: diagnostics.constant_predictors(pixels, weights).by_pixels
+            for when, weights in (("before", np.ones(values.shape)), ("after", values))
+        }
+    if record.name != "equal_cost":
+        return {}
+    costs = answer_costs(tally, chosen["eps"], chosen["costs"])
+    if costs is None:
+        return {}
+    share = implied_prior(tally.pixels, values)
+    return {"before": costs @ tally.frequencies, "after": costs @ share}
 
 
 def _of_items(
@@ -716,8 +736,8 @@ def power(tally: Tally, *, exponent: float = 0.5) -> Floats:
     tex=r"\frac{\operatorname{median}_j f_j}{f_c},\quad f_c = \frac{n_c}{P_c}",
     source="Eigen and Fergus (2015), arXiv:1411.4734, section 6.3.2; SegNet",
     absent="undefined, and left out of the median",
-    presence=True,
-    presence_only="f is taken over the images that contain the class, not over all",
+    needs="presence",
+    presence="f is taken over the images that contain the class, not over all",
     void="ignored pixels are part of the denominators of f",
     void_in_median="the ignored labels are classes to the median, though they get no weight",
     of="'frequencies': median(f) / f; 'inverses': (1 / f) / median(1 / f); they differ for even K",
@@ -725,15 +745,15 @@ def power(tally: Tally, *, exponent: float = 0.5) -> Floats:
 def median_frequency(
     tally: Tally,
     *,
-    presence_only: bool = True,
+    presence: bool = True,
     void: bool = False,
     void_in_median: bool = False,
     of: Literal["frequencies", "inverses"] = "frequencies",
 ) -> Floats:
     """Frequency of the class in the images that contain it, against the median of all."""
     everywhere = tally.counted + tally.void
-    if _flag("presence_only", presence_only):
-        tally.need_presence("median_frequency (with presence_only=True)")
+    if _flag("presence", presence):
+        tally.need_presence("median_frequency (with presence=True)")
         held: Any = tally.presence_pixels_total if _flag("void", void) else tally.presence_pixels
         ignored = [pixels / images for pixels, images in tally.ignored if pixels]
     else:
@@ -890,7 +910,7 @@ def generalised_dice(tally: Tally) -> Floats:
     tex=r"\ln\frac{1+B}{1+\mathrm{df}_c} + 1",
     source="inverse document frequency of information retrieval, an image for a document",
     absent="ln(1 + B) + 1, or infinite without smoothing",
-    presence=True,
+    needs="presence",
     smooth="False gives ln(B / df), which is 0 for a class that is in every image",
 )
 def idf(tally: Tally, *, smooth: bool = True) -> Floats:
@@ -913,8 +933,7 @@ def idf(tally: Tally, *, smooth: bool = True) -> Floats:
 )
 def label_smoothing(tally: Tally, *, alpha: float = 0.1) -> Floats:
     """Equal cost under the label smoothing of torch; that of Keras needs no such correction."""
-    part = _at_least("alpha", alpha, 0, below=1)
-    return np.asarray(1 / ((1 - part) * tally.pixels + part * tally.counted / tally.labels.size))
+    return np.asarray(1 / smoothed_pixels(tally, _at_least("alpha", alpha, 0, below=1)))
 
 
 @scheme(
@@ -976,13 +995,16 @@ def ldam(tally: Tally, *, largest: float = 0.5) -> Floats:
     source="the condition itself: always answering class i costs the same for every i",
     absent="0: no weight of it changes the cost of a constant answer; the policy decides",
     published="pixel_mean",
-    per_output="eps",
+    per_output="eps label_smoothing",
     eps="how much probability a constant answer leaves to the others, one number a class; equal for"
     " all (None), it makes no difference",
     costs="K x K matrix: costs[i][j] of answering i where j is true; None for equal costs",
     floor="where no masses meet the costs: the least mass a class gets, in parts of 1 / K; None"
     " refuses",
     objective="with a floor: 'maximin' makes the cheapest answer dear, 'spread' the range small",
+    label_smoothing="what the loss gets as label_smoothing, from 0 to below 1",
+    framework="whose label smoothing: 'keras' changes nothing; 'torch' weighs the smoothed part by"
+    " the weights of all classes, as the scheme label_smoothing",
     per_image="equal under torch's weighted mean in batches of one image, which divides by the"
     " weights of the batch; needs keep_items",
 )
@@ -993,13 +1015,21 @@ def equal_cost(
     costs: Any = None,
     floor: float | None = None,
     objective: Literal["maximin", "spread"] = "maximin",
+    label_smoothing: float = 0.0,
+    framework: Literal["keras", "torch"] = "keras",
     per_image: bool = False,
 ) -> Floats:
     """Every constant answer costs the same: the only such weights, up to their scale."""
-    if sum((eps is not None, costs is not None, _flag("per_image", per_image))) > 1:
-        raise OptionError("eps, costs and per_image exclude each other: give one of them")
+    smoothed = _at_least("label_smoothing", label_smoothing, 0, below=1) > 0
+    by_torch = _choice("framework", framework, "keras", "torch") == "torch" and smoothed
+    if sum((eps is not None, costs is not None, _flag("per_image", per_image), by_torch)) > 1:
+        raise OptionError(
+            "eps, costs, per_image and the label smoothing of torch exclude each other: give one"
+        )
     if per_image:
         return per_image_weights(_images(tally, "equal_cost (with per_image=True)"), tally.called())
+    if by_torch:
+        return np.asarray(1 / smoothed_pixels(tally, label_smoothing))
     matrix = answer_costs(tally, eps, costs)
     masses = np.ones(tally.labels.size)
     if matrix is not None:
@@ -1009,6 +1039,11 @@ def equal_cost(
         _choice("objective", objective, "maximin", "spread")
         masses[held] = equal_masses(matrix[np.ix_(held, held)], names, least, objective)
     return weights_from_prior(tally.pixels, np.where(tally.present, masses, 0))
+
+
+def smoothed_pixels(tally: Tally, alpha: float) -> Floats:
+    """Pixels of every class under torch's label smoothing: ``(1 - alpha) n + alpha N / K``."""
+    return np.asarray((1 - alpha) * tally.pixels + alpha * tally.counted / tally.labels.size)
 
 
 def answer_costs(tally: Tally, eps: Any = None, costs: Any = None) -> Floats | None:
@@ -1275,7 +1310,7 @@ def per_image_weights(images: Integers, names: list[str], *, tolerance: float = 
     source="Gupta, Dollar and Girshick (2019), LVIS, arXiv:1908.03195; detectron2",
     absent="no image holds it: it plays no part",
     kind="item",
-    items=True,
+    needs="items",
     threshold="classes in a smaller part of the images than this are repeated",
 )
 def repeat_factor(tally: Tally, *, threshold: float = 0.001) -> Floats:
@@ -1292,7 +1327,7 @@ def repeat_factor(tally: Tally, *, threshold: float = 0.001) -> Floats:
     source="Hoyer, Dai and Van Gool (2022), DAFormer, arXiv:2111.14887",
     absent="it would ask for images that are not there; under absent='zero' it plays no part",
     kind="item",
-    items=True,
+    needs="items",
     temperature="the smaller, the more the rarest class is preferred",
     min_pixels="an image counts for a class where it holds more pixels of it than these",
 )
@@ -1339,7 +1374,7 @@ def rare_class_chances(frequencies: npt.ArrayLike, temperature: float = 0.01) ->
     source="Zhu et al. (2019), arXiv:1812.01593; NVIDIA semantic-segmentation, there with tiles",
     absent="it would ask for images that are not there; under absent='zero' it plays no part",
     kind="item",
-    items=True,
+    needs="items",
     part="how much of an epoch is drawn class by class",
     epoch="images in an epoch; None for as many as there are",
 )

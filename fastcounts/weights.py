@@ -30,6 +30,7 @@ __all__ = [
     "finish",
     "implied_prior",
     "logit_bias",
+    "plain",
     "weights_from_prior",
 ]
 
@@ -181,7 +182,7 @@ def logit_bias(weights: npt.ArrayLike) -> Floats:
 
 def _total(pixels: npt.NDArray[Any]) -> int:
     """Exact sum, also where an int64 would overflow."""
-    return sum(int(count) for count in pixels)
+    return sum(pixels.tolist())
 
 
 def absent_policy(absent: str, kind: str) -> tuple[str, float]:
@@ -425,7 +426,7 @@ class Weights:
 
     def convention(self) -> str:
         """One line that says how the values came, to paste beside them."""
-        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
+        options = ", ".join(f"{key}={_brief(value)}" for key, value in self.options.items())
         parts = [f"{self.scheme}({options})", self.kind]
         if self.kind == "weight":
             parts.append(f"normalize={self.normalize or 'as published'}")
@@ -443,7 +444,7 @@ class Weights:
             "kind": self.kind,
             "options": plain(self.options),
             "normalize": self.normalize,
-            "cap": self.cap,
+            "cap": plain(self.cap),
             "absent": self.absent,
             "labels": self.labels.tolist(),
             "names": {str(label): name for label, name in self.names.items()},
@@ -556,6 +557,12 @@ class Weights:
         from fastcounts import export
 
         return export.keras(self, size, other=other)
+
+
+def _brief(value: object) -> str:
+    """Value of an option on one line, long ones cut."""
+    text = " ".join(str(plain(value)).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _class_count(num_classes: int) -> int:

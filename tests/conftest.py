@@ -36,3 +36,10 @@ def no_thread_left() -> Iterator[None]:
     yield
     left = [thread.name for thread in threading.enumerate() if thread.name.startswith("fastcounts")]
     assert not left
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test of a contract for every case of the class that inherits it."""
+    if "case" in metafunc.fixturenames:
+        cases = metafunc.cls.cases
+        metafunc.parametrize("case", list(cases.values()), ids=list(cases))

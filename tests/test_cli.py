@@ -236,7 +236,7 @@ def test_a_fault_of_ours_ends_with_5(run, masks, monkeypatch):
     def broken(*args, **given):
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(commands, "open_source", broken)
+    monkeypatch.setattr(commands, "run", broken)
     refused(run("count", "masks.npy"), 5, "a fault in fastcounts", "ZeroDivisionError")
 
 

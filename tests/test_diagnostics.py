@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from fastcounts.diagnostics import (
     log_weight_errors,
     variance_blow_up,
 )
-from fastcounts.items import ItemKey, ItemTable
+from fastcounts.items import ItemKey, ItemTable, OpenItem
 from fastcounts.ledger import Ignored, Ledger
 
 PIXELS = [180, 90, 25, 5]
@@ -63,6 +64,7 @@ def test_the_proof_for_the_hard_answers_that_keras_clips():
     np.testing.assert_allclose(table.by_pixels, [12.088571] * 4, atol=6e-7)
     np.testing.assert_allclose(table.before, [6.447238, 11.282667, 14.774920, 15.849462], atol=6e-7)
     assert table.wrong == -math.log(KERAS_CLIP)
+    assert table.right == pytest.approx(1e-7, rel=1e-6)
 
 
 @given(
@@ -287,6 +289,10 @@ def test_what_needs_the_table_says_so(function):
     assert "presence_share" in unknown["missing"]
 
 
+def test_absent_classes_have_no_standard_error():
+    assert np.isnan(log_weight_errors(of_images([[5, 0], [6, 0]]))[1])
+
+
 def test_errors_need_two_images_and_a_reference_that_is_there():
     with pytest.raises(errors.PresenceNeeded, match="two images or more: one was counted"):
         log_weight_errors(of_images([[5, 5]]))
@@ -346,12 +352,19 @@ def test_advice_for_miou_is_a_cap_that_keeps_pixels():
     assert str(advice).startswith("fc.solve(counts, 'inverse', normalize='pixel_mean', cap=10)")
 
 
-@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=30))
-def test_advised_caps_keep_three_tenths_of_the_pixels_where_any_cap_does(pixels):
-    counts = Counts.from_pixels(dict(enumerate(pixels)))
-    advice = advise(counts, "miou")
-    weights = solvers.solve(counts, "inverse", cap=advice.cap)
-    assert advice.cap == 2 or weights.diagnostics["effective_share"] >= 0.3
+@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=30), st.floats(1, 1000))
+def test_a_cap_leaves_a_known_part_of_the_pixels_in_effect(pixels, cap):
+    weights = solvers.solve(Counts.from_pixels(dict(enumerate(pixels))), "inverse", cap=cap)
+    least = 4 * cap / (1 + cap) ** 2
+    assert weights.diagnostics["effective_share"] >= least * (1 - 1e-12)
+
+
+def test_counts_that_are_not_whole_are_flagged():
+    whole = of_images([[10, 10]] * 6)
+    part = replace(
+        whole, open_items=(OpenItem(ItemKey("", 9), 5, 10, np.array([0]), np.array([5])),)
+    )
+    assert names_of(flags(part, [1, 1])) == {"incomplete": []}
 
 
 def test_bad_advice_is_not_given():

@@ -85,9 +85,7 @@ def test_count__of_a_list_equals_the_oracle(several: list[np.ndarray]) -> None:
     meaning: dict[str, Any] = {"ignore": (2,), "classes": 6}
     with units(5):
         counts = fc.count(several, workers=2, keep_items=True, **meaning)
-    expected = [
-        one for place, array in enumerate(several) for one in pictures(array, item=place)
-    ]
+    expected = [one for place, array in enumerate(several) for one in pictures(array, item=place)]
     assert said(counts) == answer(expected, **meaning)
     assert said_places(counts) == places(expected, **meaning)
 
@@ -123,7 +121,9 @@ def test_parts__merged_in_any_order_are_the_run(
         pieces = [fc.count(array, part=part, workers=1, **options, **meaning) for part in parts]
     merged = sum(pieces)
     assert merged == run
-    assert said(merged) == said(run) == answer(pictures(array, options["items"], "stack"), **meaning)
+    assert (
+        said(merged) == said(run) == answer(pictures(array, options["items"], "stack"), **meaning)
+    )
     assert said_places(merged) == said_places(run)
     assert merged.incomplete is None
     assert reduce(lambda total, one: one + total, pieces) == run
@@ -151,7 +151,9 @@ def test_parts__of_several_arrays(
 
 
 @given(st.lists(arrays(min_dims=1), min_size=3, max_size=3), meanings().filter(feasible))
-def test_merge__associative_commutative_with_identity(several: list[np.ndarray], meaning: Any) -> None:
+def test_merge__associative_commutative_with_identity(
+    several: list[np.ndarray], meaning: Any
+) -> None:
     try:
         a, b, c = (fc.count(one, items=0, keep_items=True, workers=1, **meaning) for one in several)
         whole = (a + b) + c

@@ -152,7 +152,7 @@ SCHEMES = {
     "power_half_mean1": ("power", {"normalize": "mean"}),
     "power_half_pix1": ("power", {"normalize": "pixel_mean"}),
     "median_freq": ("median_frequency", {}),
-    "median_freq_total": ("median_frequency", {"presence_only": False}),
+    "median_freq_total": ("median_frequency", {"presence": False}),
     "enet_1_02": ("enet", {}),
     "enet_1_10": ("enet", {"c": 1.1}),
     "log_inverse_mu_0_15": ("log_inverse", {}),

@@ -106,7 +106,6 @@ def test_z5py__reads_right_or_fails(real_data: Path, truth: dict[str, Any]) -> N
             counts = fc.count(path, workers=2)
         except FastcountsError as error:
             kinds[path.name] = type(error).__name__
-            assert path.name in str(error)
             continue
         assert spoken(counts) == expected["counts"], path.name
         kinds[path.name] = "right"
@@ -129,5 +128,3 @@ def test_colour_png__is_refused_by_name(real_data: Path) -> None:
     for path in sorted(folder.glob("*.png")):
         with pytest.raises(UnsupportedSource, match=path.name):
             fc.count(path)
-
-

@@ -62,7 +62,7 @@ VECTORS = [
     ("balanced", {}, [0.416666666667, 0.833333333333, 3, 15]),
     ("equal_cost", {}, [0.416666666667, 0.833333333333, 3, 15]),
     ("median_frequency", {}, [0.354166666667, 0.708333333333, 1.7, 4.25]),
-    ("median_frequency", {"presence_only": False}, [0.319444444444, 0.638888888889, 2.3, 11.5]),
+    ("median_frequency", {"presence": False}, [0.319444444444, 0.638888888889, 2.3, 11.5]),
     ("enet", {}, [2.07285612848, 3.60189368929, 10.1692260168, 27.7697264678]),
     ("enet", {"c": 1.1}, [1.88455853603, 2.97201341199, 5.94052413229, 9.06223476567]),
     ("uniform", {}, [1, 1, 1, 1]),
@@ -120,6 +120,12 @@ VECTORS = [
     ("target_prior", {"prior": [0.4, 0.3, 0.2, 0.1]}, [0.666666666667, 1, 2.4, 6]),
     ("target_prior", {"prior": {"3": 1, "0": 4, "2": 2, "1": 3}}, [0.666666666667, 1, 2.4, 6]),
     ("label_smoothing", {}, [0.531681216559, 1.0183047029, 3.00399887356, 7.50999718389]),
+    (
+        "equal_cost",
+        {"label_smoothing": 0.1, "framework": "torch"},
+        [0.531681216559, 1.0183047029, 3.00399887356, 7.50999718389],
+    ),
+    ("equal_cost", {"label_smoothing": 0.1}, [0.416666666667, 0.833333333333, 3, 15]),
 ]
 
 
@@ -146,15 +152,15 @@ def with_void() -> Counts:
     [
         ({}, [12 / 20, 6 / 20, 2 / 9], 6 / 20),
         ({"void": True}, [12 / 24, 6 / 24, 2 / 12], 6 / 24),
-        ({"presence_only": False}, [12 / 20, 6 / 20, 2 / 20], 6 / 20),
-        ({"presence_only": False, "void": True}, [12 / 24, 6 / 24, 2 / 24], 6 / 24),
+        ({"presence": False}, [12 / 20, 6 / 20, 2 / 20], 6 / 20),
+        ({"presence": False, "void": True}, [12 / 24, 6 / 24, 2 / 24], 6 / 24),
         (
             {"void": True, "void_in_median": True},
             [12 / 24, 6 / 24, 2 / 12],
             (6 / 24 + 4 / 24) / 2,
         ),
         (
-            {"presence_only": False, "void_in_median": True},
+            {"presence": False, "void_in_median": True},
             [12 / 20, 6 / 20, 2 / 20],
             (6 / 20 + 4 / 24) / 2,
         ),
@@ -171,13 +177,21 @@ def test_median_of_inverses_differs_for_an_even_number_of_classes():
     np.testing.assert_allclose(found, (1 / f) / np.median(1 / f), rtol=1e-15)
     odd = counts_of([7, 5, 3])
     for of in ("frequencies", "inverses"):
-        weights = solve(odd, "median_frequency", presence_only=False, of=of).values
+        weights = solve(odd, "median_frequency", presence=False, of=of).values
         np.testing.assert_allclose(weights, [5 / 7, 1, 5 / 3], rtol=1e-15)
+
+
+def test_smoothing_is_one_more_image_with_a_pixel_of_every_class():
+    counts = of_images([[*row, 0] for row in IMAGES])
+    more = of_images([*([*row, 0] for row in IMAGES), [7] * 5])
+    for scheme in ("median_frequency", "idf", "inverse", "enet", "balanced_softmax"):
+        smooth = solve(counts, scheme, absent="smooth:7").values
+        np.testing.assert_allclose(smooth, solve(more, scheme).values, rtol=1e-14)
 
 
 def test_median_leaves_absent_classes_out():
     counts = counts_of([7, 5, 3, 0])
-    weights = solve(counts, "median_frequency", presence_only=False, absent="zero").values
+    weights = solve(counts, "median_frequency", presence=False, absent="zero").values
     np.testing.assert_allclose(weights, [5 / 7, 1, 5 / 3, 0], rtol=1e-15)
 
 
@@ -213,7 +227,7 @@ def test_an_unknown_scheme_is_met_with_the_nearest():
         ("enet", {"c": np.inf}, "c=inf: give a number above 1"),
         ("enet", {"c": "1.02"}, "c='1.02': give a number above 1"),
         ("median_frequency", {"of": "means"}, "of='means': give one of frequencies, inverses"),
-        ("median_frequency", {"presence_only": "no"}, "presence_only='no': give True or False"),
+        ("median_frequency", {"presence": "no"}, "presence='no': give True or False"),
         ("median_frequency", {"void": 1}, "void=1: give True or False"),
         ("power", {"exponent": -1}, "exponent=-1: give a number above 0"),
         ("power", {"exponent": True}, "exponent=True"),
@@ -237,6 +251,10 @@ def test_an_unknown_scheme_is_met_with_the_nearest():
         ("equal_cost", {"costs": [[np.nan] * 4] * 4}, "give 4 rows of 4 finite numbers"),
         ("equal_cost", {"eps": [0.1, 0.1, 0.1, 1.0]}, "numbers between 0 and 1"),
         ("equal_cost", {"eps": 0.1}, "give 4 finite numbers"),
+        ("equal_cost", {"label_smoothing": 1}, "label_smoothing=1: give a number above 0 and"),
+        ("equal_cost", {"framework": "jax"}, "framework='jax': give one of keras, torch"),
+        ("equal_cost", {"floor": 2, "costs": 1 - np.eye(4)}, "floor=2"),
+        ("equal_cost", {"objective": "least", "costs": 1 - np.eye(4)}, "one of maximin, spread"),
         ("equal_cost", {"eps": [0.1] * 4, "per_image": True}, "exclude each other"),
     ],
 )
@@ -569,6 +587,21 @@ def test_gaps_change_how_eps_is_spread_and_are_not_filled_later():
         weights.dense(6)
 
 
+def test_options_may_be_arrays():
+    listed = solve(question(), "equal_cost", eps=[0.1, 0.2, 0.2, 0.1])
+    arrays = solve(question(), "equal_cost", eps=np.array([0.1, 0.2, 0.2, 0.1]))
+    assert listed == arrays
+
+
+def test_statistics_of_images_stand_beside_the_weights_that_they_are_of():
+    counts = of_images(IMAGES)
+    weights = solve(counts, "inverse", num_classes=6, absent="zero")
+    images = weights.diagnostics["images"]
+    assert images["presence_share"].tolist() == pytest.approx([1, 1, 2 / 3, 1 / 3, 0, 0])
+    assert images["effective_images"][3:].tolist() == [1, 0, 0]
+    assert np.isnan(images["log_weight_errors"][4:]).all()
+
+
 def test_absent_classes_take_no_part_in_equal_cost():
     counts = counts_of([180, 0, 25, 5])
     weights = solve(counts, "equal_cost", costs=1 - np.eye(4), absent="one")
@@ -608,6 +641,29 @@ def test_the_cap_is_the_best_there_is_under_a_ratio():
         )
         values = solve(question(), "inverse", cap=cap, normalize="pixel_mean").values
         assert np.ptp(values * n) == pytest.approx(best.fun, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options"),
+    [
+        ("label_smoothing", {}),
+        ("equal_cost", {"label_smoothing": 0.1, "framework": "torch"}),
+    ],
+)
+def test_the_costs_under_torch_smoothing_are_stated(scheme, options):
+    found = solve(question(), scheme, **options).diagnostics
+    np.testing.assert_allclose(found["stated_costs"]["after"], [5.143266] * 4, atol=6e-7)
+    assert np.ptp(found["stated_costs"]["before"]) > 1
+    assert found["exact"] is True
+    assert np.ptp(found["constant_predictors"][0]["by_weights"]) > 1
+
+
+def test_smoothing_depends_on_the_number_of_classes():
+    more = {"label_smoothing": 0.1, "framework": "torch", "absent": "max"}
+    weights = solve(question(), "equal_cost", **more)
+    with pytest.raises(errors.OptionError, match="num_classes=6 to solve"):
+        weights.dense(6)
+    assert solve(question(), "equal_cost", num_classes=6, **more).dense().size == 6
 
 
 # ---- per image ----
@@ -664,6 +720,10 @@ def test_rare_class_chances(temperature, chances):
     assert images.sum() == pytest.approx(1)
 
 
+def test_cold_chances_do_not_overflow():
+    assert solvers.rare_class_chances([0.9, 0.1], 1e-4).tolist() == [0, 1]
+
+
 def test_rare_class_says_which_class_no_image_has_enough_of():
     with pytest.raises(errors.SolveError, match=r"more than 10 pixels of class 3: lower"):
         solve(of_images(IMAGES), "rare_class", min_pixels=10)
@@ -674,8 +734,10 @@ def test_class_uniform():
     values = solve(of_images(images), "class_uniform").values
     np.testing.assert_allclose(values, (19 * 78 + 1518) / 3000)
     assert values.sum() == pytest.approx(3000)
-    few = solve(of_images(IMAGES), "class_uniform", epoch=80, part=1.0).values
-    np.testing.assert_allclose(few, [20 / 3 + 20 / 3 + 10, 40 / 3, 40 / 3 + 10 + 20])
+    for epoch, rest in ((80, 0), (83, 1)):
+        few = solve(of_images(IMAGES), "class_uniform", epoch=epoch, part=1.0).values
+        drawn = np.array([20 / 3 + 20 / 3 + 10, 40 / 3, 40 / 3 + 10 + 20])
+        np.testing.assert_allclose(few, drawn + rest)
 
 
 @pytest.mark.parametrize("scheme", ["repeat_factor", "rare_class", "class_uniform"])
@@ -724,6 +786,15 @@ def test_a_class_in_one_image_has_no_upper_bound():
     assert np.isinf(found.high[2])
     assert np.isfinite(found.high[:2]).all()
     assert found.missing[2] == pytest.approx(0.9**10, abs=0.03)
+
+
+@pytest.mark.parametrize("scheme", ["median_frequency", "idf", "inverse"])
+def test_a_replicate_is_the_counts_of_the_images_drawn(scheme):
+    images = np.random.default_rng(1).integers(0, 9, (30, 4))
+    found = solvers.bootstrap(of_images(images), scheme, replicates=1, seed=3)
+    drawn = images[np.random.default_rng(3).integers(30, size=30)]
+    np.testing.assert_allclose(found.low, solve(of_images(drawn), scheme).values, rtol=1e-14)
+    np.testing.assert_array_equal(found.low, found.high)
 
 
 def test_bootstrap_takes_presence_along():

@@ -317,6 +317,42 @@ def test_equal_and_pickled():
     assert pickle.loads(pickle.dumps(weights)) == weights
 
 
+@pytest.mark.parametrize("kind", ["weight", "pos_weight"])
+def test_negative_weights_are_refused(kind):
+    with pytest.raises(errors.SolveError, match=rf"no usable {kind} here \(sky: -1\)"):
+        finish(np.array([-1.0, 1.0]), np.array([5, 5]), kind=kind, classes=["sky", "road"])
+    assert finish(np.array([-1.0, 1.0]), np.array([5, 5]), kind="bias").tolist() == [-1, 1]
+
+
+def test_long_options_stay_on_one_line():
+    counts = counts_of(range(1, 20))
+    weights = solve(counts, "equal_cost", costs=1 - np.eye(19), cap=np.int64(3))
+    assert "\n" not in weights.convention()
+    assert len(weights.convention()) < 300
+    data = weights.to_dict()
+    assert json.loads(json.dumps(data)) == data
+    assert data["options"]["costs"] == (1 - np.eye(19)).tolist()
+    assert data["cap"] == 3
+
+
+def test_no_mass_no_prior():
+    with pytest.raises(errors.SolveError, match="there is no prior"):
+        implied_prior([3, 0], [0, 1])
+
+
+def test_finish_needs_pixels_and_lets_items_be():
+    with pytest.raises(errors.AbsentClass, match="no class has a pixel"):
+        finish(np.ones(2), np.zeros(2, dtype=np.int64), absent="max")
+    assert finish(np.ones(2), np.zeros(2, dtype=np.int64), kind="item").tolist() == [1, 1]
+
+
+def test_json_has_no_infinities():
+    weights = solve(counts_of([5, 3]), "target_prior", prior=[1, 0])
+    assert weights.diagnostics["ratio"] == np.inf
+    assert weights.to_dict()["diagnostics"]["ratio"] is None
+    json.dumps(weights.to_dict(), allow_nan=False)
+
+
 def test_words():
     weights = solve(counts_of(PIXELS), "enet", cap=10, normalize="sum")
     assert weights.convention() == (

@@ -95,9 +95,7 @@ def test_arrays__that_are_no_labels_are_refused_by_name(
         assert len(text) < 400
 
 
-def test_arrays__in_parts_are_the_run(
-    place: Callable[[str], Path], truth: dict[str, Any]
-) -> None:
+def test_arrays__in_parts_are_the_run(place: Callable[[str], Path], truth: dict[str, Any]) -> None:
     for name, entry in truth.items():
         if "refuse" in entry or not entry["shape"]:
             continue

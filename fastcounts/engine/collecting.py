@@ -41,24 +41,31 @@ class _Totals:
         labels, (pixels,) = sum_by_label(self._labels, [self._pixels])
         return labels, pixels
 
+    def __getstate__(self) -> dict[str, Any]:
+        labels, pixels = self.result()
+        return {"_labels": [labels], "_pixels": [pixels], "_pending": 0}
+
 
 class Collector:
     """Adds up the partial counts of one run, in one thread.
 
+    A collector can be sent to another process, without its plan, and joined to one there.
+
     Parameters
     ----------
-    plan, options : of the run.
+    plan : of the run; a collector that only joins others needs none.
+    options : of the run.
     keep_items : whether to keep a table of items.
     """
 
-    def __init__(self, plan: Plan, options: Options, keep_items: bool) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan | None, options: Options, keep_items: bool) -> None:
+        self._given_plan = plan
         self._options = options
         self._keep = keep_items
         self._presence = Presence(options, keep_items)
         self._totals = _Totals()
         self._strangers = _Totals()
-        self._places = Places(plan.item_axis())
+        self._places = Places(options.item_axis)
         self._open: dict[tuple[ItemKey, int], OpenItem] = {}
         self._sums = dict.fromkeys(("total", "filled", "nodata", "missing", "failed"), 0)
 
@@ -76,6 +83,30 @@ class Collector:
             self._add_items(partial)
         return pixels
 
+    def blank(self) -> Collector:
+        """An empty collector for the same run."""
+        return Collector(None, self._options, self._keep)
+
+    def join(self, other: Collector) -> int:
+        """Take over what another has collected; returns how many pixels that accounts for."""
+        self._totals.add(*other._totals.result())
+        self._strangers.add(*other._strangers.result())
+        self._places.join(other._places)
+        self._presence.join(other._presence)
+        for name in self._sums:
+            self._sums[name] += other._sums[name]
+        for place, item in other._open.items():
+            self._put(place, item)
+        return other._sums["total"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_given_plan": None}
+
+    @property
+    def _plan(self) -> Plan:
+        assert self._given_plan is not None
+        return self._given_plan
+
     def _add_items(self, partial: Partial) -> None:
         _, total = self._plan.item_of(partial.array, int(partial.numbers[0]))
         complete = partial.seen == total
@@ -86,19 +117,14 @@ class Collector:
         for row, number in enumerate(partial.numbers.tolist()):
             part = slice(partial.offsets[row], partial.offsets[row + 1])
             key, _ = self._plan.item_of(partial.array, number)
-            self._join(
-                partial.array,
-                OpenItem(
-                    key,
-                    int(partial.seen[row]),
-                    total,
-                    as_labels(partial.labels[part]),
-                    partial.pixels[part],
-                ),
+            labels, pixels = as_labels(partial.labels[part]), partial.pixels[part]
+            self._put(
+                (key, -1 if key.source else partial.array),
+                OpenItem(key, int(partial.seen[row]), total, labels, pixels),
             )
 
-    def _join(self, array: int, item: OpenItem) -> None:
-        place = item.key, -1 if item.key.source else array
+    def _put(self, place: tuple[ItemKey, int], item: OpenItem) -> None:
+        """Add what was seen of an item; it closes when its last pixel arrives."""
         if (known := self._open.pop(place, None)) is not None:
             item = known.join(item)
         if item.seen == item.total:

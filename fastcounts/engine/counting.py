@@ -1,31 +1,38 @@
-"""``count``: open, plan, run, collect."""
+"""``count``: understand, open, plan, run, collect."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial as bind
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from fastcounts.classes import Options, as_integer
 from fastcounts.counts import Counts
+from fastcounts.engine.cluster import Job, client_of, run_cluster, run_scheduler
 from fastcounts.engine.collecting import Collector
 from fastcounts.engine.events import Advanced, BlockFailed, Finished, Listener, Started
+from fastcounts.engine.lazy import count_graph, is_dask_array, run_graph
+from fastcounts.engine.request import Request
+from fastcounts.engine.stored import bare_zarr, stored_array
 from fastcounts.engine.tallying import Partial, Policy, Tallier
 from fastcounts.engine.threads import run_threads
-from fastcounts.errors import CountsOverflow, OptionError, ReadError
+from fastcounts.errors import CountsOverflow, OptionError, ReadError, UnsupportedSource
 from fastcounts.ledger import MOST_PIXELS
 from fastcounts.plan import Plan, make_plan
 from fastcounts.sources import Source, open_source
 from fastcounts.version import __version__
 
-__all__ = ["count", "count_source"]
+if TYPE_CHECKING:
+    from dask.delayed import Delayed
 
-MISSING = ("fill", "separate", "raise")
-ON_ERROR = ("raise", "record")
+__all__ = ["count", "count_delayed", "run"]
+
+_DASK_NAMES = ("synchronous", "sync", "single-threaded", "processes", "multiprocessing")
 
 
 def count(
@@ -43,6 +50,7 @@ def count(
     source_id: str | None = None,
     workers: int | None = None,
     memory: int | str | None = None,
+    scheduler: Any = None,
     progress: Listener | None = None,
 ) -> Counts:
     """Count the pixels of every class over masks, each exactly once.
@@ -50,7 +58,8 @@ def count(
     Parameters
     ----------
     source : an array or masked array of any rank; a path, folder or glob of .npy, .npz, PNG and
-        TIFF files; a Zarr array or group as a path, store or open object; a list of these.
+        TIFF files; a Zarr array or group as a path, store or open object; a list of these; a Dask
+        array; an xarray DataArray of either kind.
     ignore : a label or several that belong to no class; they stay in the ledger.
     classes : a number K (labels 0 to K - 1), names, or a mapping from label to name; labels of
         one name fold into the smallest.  Any other label is unexpected.  Without it every
@@ -67,7 +76,11 @@ def count(
     part : ``(i, N)``: count the i-th of N shares, the same whoever runs it.
     source_id : the name of the data wherever it lies, in place of its path.
     workers : threads; by default one for each processor that may be used.
-    memory : the budget, in bytes or as text such as ``"512MB"``.
+    memory : the budget of this process, in bytes or as text such as ``"512MB"``.
+    scheduler : where to count: None (a Dask array where Dask computes, everything else in threads),
+        ``"threads"``, ``"dask"`` (the active client), a ``distributed.Client``, the address of a
+        scheduler, ``"local"`` (a cluster on this machine, for this count), or the name of one of
+        Dask's own schedulers.
     progress : called with an event (:mod:`fastcounts.engine.events`) now and then, in this
         thread.
 
@@ -97,48 +110,129 @@ def count(
     >>> counts.ledger.ignored[255].pixels
     1
     """
-    options = Options.parse(ignore, classes, items)
-    policy = Policy(
-        _one_of("missing", missing, MISSING), _one_of("on_error", on_error, ON_ERROR), strict
-    )
-    crew = worker_count(workers)
-    budget = memory_bytes(memory)
-    opened = open_source(source, source_id=source_id)
-    return count_source(
-        opened,
-        options,
-        policy,
+    request = Request.parse(
+        source,
+        ignore=ignore,
+        classes=classes,
+        items=items,
         keep_items=keep_items,
         region=region,
+        missing=missing,
+        on_error=on_error,
+        strict=strict,
         part=part,
-        workers=crew,
-        memory=budget,
-        progress=progress,
-    )
-
-
-def count_source(
-    source: Source,
-    options: Options,
-    policy: Policy,
-    *,
-    keep_items: bool = False,
-    region: Any = None,
-    part: tuple[int, int] | None = None,
-    workers: int = 1,
-    memory: int | None = None,
-    progress: Listener | None = None,
-) -> Counts:
-    """Count a source that is open; the arguments are those of :func:`count`, understood."""
-    tell = progress or _nobody
-    _check(source, policy, part)
-    plan = make_plan(
-        source.arrays,
-        items=options.items,
-        region=region,
-        part=part,
+        source_id=source_id,
         workers=workers,
         memory=memory,
+        scheduler=scheduler,
+    )
+    return run(request, progress)
+
+
+def count_delayed(
+    array: Any,
+    *,
+    ignore: Any = None,
+    classes: Any = None,
+    items: int | str = "auto",
+    keep_items: bool = False,
+    region: Any = None,
+    strict: bool = False,
+) -> Delayed:
+    """The count of a Dask array as a ``Delayed``, to be part of a larger graph.
+
+    Parameters
+    ----------
+    array : a Dask array, or an xarray DataArray of one.
+    ignore, classes, items, keep_items, region, strict : as for :func:`count`.
+
+    Returns
+    -------
+    dask.delayed.Delayed
+        Of :class:`fastcounts.Counts`; nothing is computed yet.
+
+    Raises
+    ------
+    UnsupportedSource
+        If it is no Dask array, or its elements cannot be labels.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import fastcounts as fc
+    >>> counts = fc.count_delayed(da.ones((4, 6), dtype="u1", chunks=2))
+    >>> counts.compute().pixels.tolist()
+    [24]
+    """
+    array = _bare(array)
+    if not is_dask_array(array):
+        raise UnsupportedSource(f"{type(array).__qualname__}: count_delayed takes a Dask array")
+    request = Request.parse(array, ignore=ignore, classes=classes, items=items, strict=strict)
+    return count_graph(array, request.options, request.policy, keep_items=keep_items, region=region)
+
+
+def run(request: Request, progress: Listener | None = None) -> Counts:
+    """Count what was asked for."""
+    request = request.about(_bare(request.target))
+    if is_dask_array(request.target):
+        if (stored := stored_array(request.target, request.region)) is None:
+            return _run_lazy(request, progress or _nobody)
+        target, region = stored
+        request = request.about(target, region=region, scheduler=_where_dask_computes(request))
+    source = open_source(request.target, source_id=request.source_id, every=request.every)
+    return _run_source(request, source, progress or _nobody)
+
+
+def _bare(target: Any) -> Any:
+    """The array in an xarray DataArray: a stored Zarr array where it is one and not loaded."""
+    xarray = sys.modules.get("xarray")
+    if xarray is None or not isinstance(target, xarray.DataArray):
+        return target
+    stored = bare_zarr(target.variable._data)
+    return stored if type(stored).__module__.startswith("zarr.") else target.data
+
+
+def _where_dask_computes(request: Request) -> Any:
+    """A stored array that came as a Dask array is read where Dask would have computed it."""
+    distributed = sys.modules.get("distributed")
+    if request.scheduler is None and distributed is not None:
+        try:
+            return distributed.default_client()
+        except ValueError:
+            return None
+    return request.scheduler
+
+
+def _run_lazy(request: Request, tell: Listener) -> Counts:
+    """Count a Dask array in the tasks that make its blocks."""
+    if request.part is not None:
+        raise OptionError("part: the blocks of a Dask array cannot be shared out; slice it instead")
+    graph = count_graph(
+        request.target,
+        request.options,
+        request.policy,
+        keep_items=request.keep_items,
+        region=request.region,
+    )
+    clock = time.perf_counter()
+    if request.scheduler in (None, "threads", *_DASK_NAMES):
+        counts = run_graph(graph, request.scheduler, request.workers)
+    else:
+        with client_of(request.scheduler) as client:
+            counts = run_graph(graph, client)
+    tell(Finished(counts.ledger.total, time.perf_counter() - clock))
+    return counts
+
+
+def _run_source(request: Request, source: Source, tell: Listener) -> Counts:
+    _check(source, request.policy, request.part)
+    plan = make_plan(
+        source.arrays,
+        items=request.options.items,
+        region=request.region,
+        part=request.part,
+        workers=request.threads,
+        memory=request.memory,
     )
     if plan.pixels > MOST_PIXELS:
         raise CountsOverflow(f"{plan.pixels} pixels are more than int64 holds")
@@ -147,27 +241,72 @@ def count_source(
     for failure in failures:
         tell(failure)
     begun, clock = datetime.now(UTC), time.perf_counter()
-    collector = Collector(plan, options, keep_items)
-    _run(plan, source, options, policy, collector, failures, tell)
+    collector = _execute(request, source, plan, failures, tell)
     seconds = time.perf_counter() - clock
     tell(Finished(plan.pixels, seconds))
-    return collector.finish({"runs": [_provenance(plan, source, part, begun, seconds, failures)]})
+    run = _provenance(plan, source, request.part, begun, seconds, failures)
+    return collector.finish({"runs": [run]})
 
 
-def _run(
-    plan: Plan,
-    source: Source,
-    options: Options,
-    policy: Policy,
-    collector: Collector,
-    failures: list[BlockFailed],
-    tell: Listener,
-) -> None:
+def _execute(
+    request: Request, source: Source, plan: Plan, failures: list[BlockFailed], tell: Listener
+) -> Collector:
+    """Count the blocks of a plan where the request says."""
+    scheduler = request.scheduler
+    if not plan.pixels or scheduler in (None, "threads"):
+        return _run_threads(request, source, plan, failures, tell)
+    job = Job(
+        target=_reopenable(request.target),
+        source_id=request.source_id,
+        every=request.every,
+        region=request.region,
+        options=request.options,
+        policy=request.policy,
+        keep_items=request.keep_items,
+        digest=plan.digest,
+    )
+    if scheduler in _DASK_NAMES:
+        return run_scheduler(scheduler, job, plan, failures, tell, request.threads)
+    with client_of(scheduler) as client:
+        return run_cluster(client, job, plan, failures, tell)
+
+
+def _reopenable(target: Any) -> Any:
+    """The target as another process can open it.
+
+    Raises
+    ------
+    OptionError
+        If it lives in the memory of this process.
+    """
+    if isinstance(target, list | tuple):
+        return [_reopenable(one) for one in target]
+    if isinstance(target, str | os.PathLike):
+        path = os.fsdecode(target)
+        return path if "://" in path else str(Path(path).absolute())
+    zarr = sys.modules.get("zarr")
+    if (
+        zarr is not None
+        and isinstance(target, zarr.Array | zarr.Group)
+        and not isinstance(target.store, zarr.storage.MemoryStore)
+    ):
+        return target
+    raise OptionError(
+        f"scheduler: {type(target).__qualname__} is in the memory of this process; count it in "
+        "threads, or make a Dask array of it"
+    )
+
+
+def _run_threads(
+    request: Request, source: Source, plan: Plan, failures: list[BlockFailed], tell: Listener
+) -> Collector:
+    collector = Collector(plan, request.options, request.keep_items)
+
     def hire(send: Callable[[Partial], None]) -> Tallier:
-        return Tallier(plan, source, options, policy, send)
+        return Tallier(plan, source, request.options, request.policy, send)
 
     if not plan.pixels:
-        return
+        return collector
     with closing(run_threads(plan.blocks(), plan.pixels, plan.workers, bind(hire))) as messages:
         for message in messages:
             if message.failure is not None:
@@ -175,6 +314,7 @@ def _run(
                 tell(message.failure)
             if pixels := collector.add(message):
                 tell(Advanced(pixels))
+    return collector
 
 
 def _provenance(
@@ -229,39 +369,3 @@ def _check(source: Source, policy: Policy, part: tuple[int, int] | None) -> None
 def _nobody(event: object) -> None:
     """Listen to nothing."""
     del event
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise OptionError(f"{name}: expected {' or '.join(map(repr, allowed))}, got {value!r}")
-    return value
-
-
-def worker_count(workers: int | None) -> int:
-    """How many threads: what was asked for, or one for each processor that may be used."""
-    if workers is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        return len(affinity(0)) if affinity else os.cpu_count() or 1
-    number = as_integer(workers, "workers")
-    if number < 1:
-        raise OptionError(f"workers: expected at least 1, got {number}")
-    return number
-
-
-def memory_bytes(memory: int | str | None) -> int | None:
-    """The memory budget in bytes, or None."""
-    if memory is None:
-        return None
-    if isinstance(memory, str):
-        from dask.utils import parse_bytes
-
-        try:
-            memory = int(parse_bytes(memory))
-        except ValueError:
-            raise OptionError(
-                f"memory: expected bytes, or text such as '512MB', got {memory!r}"
-            ) from None
-    number = as_integer(memory, "memory")
-    if number < 1:
-        raise OptionError(f"memory: expected at least 1 byte, got {number}")
-    return number

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from fastcounts.classes import Labels
+from fastcounts.grid import Box
 from fastcounts.items import ItemKey
 from fastcounts.ledger import PLACED_LABELS, PLACES, Place
 from fastcounts.sources import Piece
@@ -48,13 +49,19 @@ class Places:
                 hits &= ~np.ma.getmaskarray(pixels)
             self._note(label, self._smallest(hits, origin, key))
 
+    def wants(self, labels: Labels, key: ItemKey, box: Box) -> bool:
+        """Whether a box may hold a place of ``labels`` that comes before those that are known."""
+        first = (key.source, key.item, tuple(start for start, _ in box))
+        for label in labels[:PLACED_LABELS].tolist():
+            known = self.found.get(label, ())
+            if len(known) < PLACES or known[-1] >= first:
+                return True
+        return False
+
     def _smallest(self, hits: np.ndarray, origin: tuple[int, ...], key: ItemKey) -> list[Place]:
         """The first places in the order of item, then coordinate."""
         axis = self._axis
-        if axis is None:
-            order = hits
-        else:
-            order = np.moveaxis(hits, axis, 0)
+        order = hits if axis is None else np.moveaxis(hits, axis, 0)
         flat = np.flatnonzero(order)[:PLACES]
         places: list[Place] = []
         for index in (
@@ -73,6 +80,18 @@ class Places:
             self.found[label] = merged
         if len(self.found) > 2 * PLACED_LABELS:
             self.found = {kept: self.found[kept] for kept in sorted(self.found)[:PLACED_LABELS]}
+
+    def shift(self, offset: tuple[int, ...]) -> None:
+        """Move every place by ``offset``."""
+        for label, places in self.found.items():
+            self.found[label] = [
+                (
+                    source,
+                    item if self._axis is None else item + offset[self._axis],
+                    tuple(n + start for n, start in zip(at, offset, strict=True)),
+                )
+                for source, item, at in places
+            ]
 
     def join(self, other: Places) -> None:
         """Take over what another has found."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from math import isnan
 from typing import Any
 
@@ -18,9 +19,12 @@ from fastcounts.errors import MissingChunk, NonIntegralLabel, ReadError, Unexpec
 from fastcounts.grid import Box, volume
 from fastcounts.items import ItemKey
 from fastcounts.plan import Block, Plan
-from fastcounts.sources import Piece, Source
+from fastcounts.sources import Known, Piece, Pile, Source
 
 __all__ = ["Partial", "Policy", "Tallier"]
+
+_LOOK_PIXELS = 8 << 20
+"""Where classes are given: pixels after which labels of no class are looked for."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,10 @@ class Partial:
     places: Places | None = None
 
 
+def _is_label(value: float) -> bool:
+    return value.is_integer() and abs(value) <= 2**53
+
+
 class Tallier:
     """Counts blocks in one thread.
 
@@ -101,10 +109,15 @@ class Tallier:
         self._nodata = 0
         self._missing = 0
         self._fill: dict[int, int] = {}
-        self._pieces: list[Piece] = []
+        self._known: list[Known] = []
+        self._boxes: list[Box] = []
 
     def count(self, block: Block) -> None:
-        """Read and count one block.
+        """Read and count one block; see :meth:`count_many`."""
+        self.count_many([block])
+
+    def count_many(self, blocks: Iterable[Block]) -> None:
+        """Read and count blocks, one after the other.
 
         Raises
         ------
@@ -115,21 +128,13 @@ class Tallier:
         NonIntegralLabel, UnexpectedLabel
             For pixels that are no labels.
         """
-        try:
-            pieces = list(self._source.read(block.array, block.box))
-        except ReadError as error:
-            if self._policy.on_error == "raise":
-                raise
-            self._record_failure(block, str(error))
-            return
-        for piece in pieces:
-            for number, part in self._by_item(block, piece):
-                if number is None:
-                    self._count_stack(block.array, part)
+        for array, group in groupby(blocks, key=lambda block: block.array):
+            boxes = (block.box for block in group)
+            for found in self._source.read_many(array, boxes, self._axis):
+                if isinstance(found, Pile):
+                    self._count_pile(array, found)
                 else:
-                    self._count_piece(block.array, number, part)
-        if self._options.classes is not None:
-            self._hand_over()
+                    self._count_found(array, found)
 
     def flush(self) -> None:
         """Hand over what is left."""
@@ -137,9 +142,53 @@ class Tallier:
         if self._places.found:
             self._send(Partial(0, _none(), _none(), np.zeros(1, np.int64), places=self._places))
 
+    def _count_found(self, array: int, piece: Piece) -> None:
+        """Count a piece, whatever is known of it."""
+        if piece.error is not None:
+            if self._policy.on_error == "raise":
+                raise piece.error
+            self._record_failure(Block(array, piece.box), str(piece.error))
+            return
+        for number, part in self._by_item(piece):
+            if number is None:
+                self._count_stack(array, part)
+            else:
+                self._count_piece(array, number, part)
+
+    def _count_pile(self, array: int, pile: Pile) -> None:
+        """Count chunks of one item at once, and others one by one."""
+        axis = self._axis
+        if axis is not None:
+            start, stop = pile.boxes[0][axis]
+            if stop - start != 1 or any(box[axis][0] != start for box in pile.boxes):
+                for piece in pile.pieces():
+                    self._count_found(array, piece)
+                return
+        self._turn_to(array, 0 if axis is None else start)
+        try:
+            self._table(array).add(pile.pixels)
+        except NonIntegralLabel as error:
+            place, *index = error.index
+            raise self._placed(error, array, pile.boxes[place], tuple(index)) from None
+        self._saw(pile.pixels.size, pile.boxes)
+
     # ---- one item at a time ----
 
-    def _by_item(self, block: Block, piece: Piece) -> Iterator[tuple[int | None, Piece]]:
+    def _turn_to(self, array: int, number: int) -> None:
+        """Begin with an item, unless it is the one that is being counted."""
+        if self._current != (array, number):
+            self._hand_over()
+            self._current = (array, number)
+
+    def _saw(self, pixels: int, boxes: Iterable[Box]) -> None:
+        """Note what was counted of the current item."""
+        self._seen += pixels
+        if self._options.classes is not None:
+            self._boxes.extend(boxes)
+            if self._seen >= _LOOK_PIXELS:
+                self._hand_over()
+
+    def _by_item(self, piece: Piece) -> Iterator[tuple[int | None, Piece]]:
         """The piece with its item's number; None stands for several that are counted at once."""
         axis = self._axis
         if axis is None:
@@ -159,19 +208,17 @@ class Tallier:
                 yield number, Piece(box, pixels, piece.key)
 
     def _count_piece(self, array: int, number: int, piece: Piece) -> None:
-        if self._current != (array, number):
-            self._hand_over()
-            self._current = (array, number)
-        pixels = volume(piece.box)
-        if piece.pixels is None:
-            piece = self._count_absent(array, piece)
+        self._turn_to(array, number)
+        if piece.known is not None:
+            self._known.append(piece.known)
+            self._nodata += piece.known.nodata
+        elif piece.pixels is None:
+            self._count_absent(array, piece)
         elif isinstance(piece.pixels, np.ma.MaskedArray):
             self._count_masked(array, piece)
         else:
             self._add(array, piece.pixels, piece.box)
-        self._seen += pixels
-        if self._options.classes is not None and piece.pixels is not None:
-            self._pieces.append(piece)
+        self._saw(volume(piece.box), [piece.box])
 
     def _table(self, array: int) -> kernels.Table:
         dtype = self._plan.arrays[array].dtype
@@ -204,13 +251,13 @@ class Tallier:
             raise self._placed(error, array, piece.box, index) from None
         self._nodata += pixels.size - left.size
 
-    def _count_absent(self, array: int, piece: Piece) -> Piece:
+    def _count_absent(self, array: int, piece: Piece) -> None:
         """Account for a chunk that does not exist."""
         pixels = volume(piece.box)
         name = self._plan.arrays[array].name
         if self._policy.missing == "separate":
             self._missing += pixels
-            return piece
+            return
         if self._policy.missing == "raise":
             raise MissingChunk(f"{name}: chunk {piece.key} does not exist")
         value = self._source.fill_value(array)
@@ -221,15 +268,13 @@ class Tallier:
             )
         if isinstance(value, float | np.floating) and isnan(value):
             self._nodata += pixels
-            return piece
-        if value != (label := int(value)) or abs(value) > 2**53 and isinstance(value, np.floating):
+            return
+        if isinstance(value, float | np.floating) and not _is_label(float(value)):
             origin = tuple(start for start, _ in piece.box)
             raise NonIntegralLabel(float(value), origin, f"{name}: chunk {piece.key}, fill value")
+        label = int(value)
         self._table(array).add_constant(label, pixels)
         self._fill[label] = self._fill.get(label, 0) + pixels
-        dtype = self._plan.arrays[array].dtype
-        shape = tuple(stop - start for start, stop in piece.box)
-        return Piece(piece.box, np.broadcast_to(np.array(value, dtype), shape), piece.key)
 
     def _hand_over(self) -> None:
         """Send what the current item's table holds."""
@@ -237,11 +282,15 @@ class Tallier:
             return
         array, number = self._current
         tally = self._table(array).drain()
-        kept = self._options.sort(tally.labels, tally.pixels)
+        labels, pixels = tally.labels, tally.pixels
+        if self._known:
+            labels, (pixels,) = sum_by_label(
+                [as_labels(labels), *(known.labels for known in self._known)],
+                [[pixels, *(known.pixels for known in self._known)]],
+            )
+        kept = self._options.sort(labels, pixels)
         if kept.unexpected_labels.size:
-            key, _ = self._plan.item_of(array, number)
-            for piece in self._pieces:
-                self._places.look(kept.unexpected_labels, piece, key)
+            self._look(array, number, kept.unexpected_labels)
             self._refuse(array, kept.unexpected_labels)
         self._send(
             Partial(
@@ -261,7 +310,28 @@ class Tallier:
         self._current = None
         self._seen = self._nodata = self._missing = 0
         self._fill.clear()
-        self._pieces.clear()
+        self._known.clear()
+        self._boxes.clear()
+
+    def _look(self, array: int, number: int, labels: Labels) -> None:
+        """Find out where labels of no class stand, in what was counted of the current item.
+
+        What was counted is read once more, so that nothing has to be kept while there are no
+        such labels, and only where a place could come before those that are known.
+        """
+        key, _ = self._plan.item_of(array, number)
+        for box in self._boxes:
+            if not self._places.wants(labels, key, box):
+                continue
+            for piece in self._source.read(array, box):
+                pixels = piece.pixels
+                if pixels is None:
+                    if self._policy.missing != "fill":
+                        continue
+                    value = np.array(self._source.fill_value(array), self._plan.arrays[array].dtype)
+                    shape = tuple(stop - start for start, stop in piece.box)
+                    pixels = np.broadcast_to(value, shape)
+                self._places.look(labels, Piece(piece.box, pixels, piece.key), key)
 
     def _is_class(self, label: int) -> bool:
         classes = self._options.classes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from fastcounts.grid import volume
@@ -23,8 +23,8 @@ _WAITING = 32
 class Worker(Protocol):
     """Counts blocks, in one thread."""
 
-    def count(self, block: Block) -> None:
-        """Count one block."""
+    def count_many(self, blocks: Iterable[Block]) -> None:
+        """Count blocks; some may be asked for before those before them are counted."""
 
     def flush(self) -> None:
         """Hand over what has been counted."""
@@ -88,15 +88,21 @@ class _Crew:
     def work(self, hire: Callable[[Callable[[Message], None]], Worker]) -> None:
         try:
             worker = hire(self.send)
-            while not self.stopped.is_set() and (batch := self._take()):
-                for block in batch:
-                    if self.stopped.is_set():
-                        return
-                    worker.count(block)
+            worker.count_many(self._blocks_of_one())
+            if self.stopped.is_set():
+                return
             worker.flush()
             self.send(_Done())
         except BaseException as error:  # noqa: BLE001  it is raised again in the caller's thread
             self.send(_Failure(error))
+
+    def _blocks_of_one(self) -> Iterator[Block]:
+        """What one worker has to count, taken from the common store as it goes."""
+        while batch := self._take():
+            for block in batch:
+                if self.stopped.is_set():
+                    return
+                yield block
 
     def _take(self) -> list[Block]:
         """The next few blocks: at least one, and about a fair share of pixels."""

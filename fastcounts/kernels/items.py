@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastcounts import errors
-from fastcounts.kernels.layout import first_non_integral
-from fastcounts.kernels.tables import table
-from fastcounts.kernels.tally import ItemTally
+from fastcounts.kernels.layout import TILE_BYTES, blocks, check, first_non_integral, native
+from fastcounts.kernels.tables import Bytes, Table, address, table
+from fastcounts.kernels.tally import ItemTally, Tally, interpret
 
 __all__ = ["count_items"]
 
+_TOGETHER = 64
+"""Items that are counted together where they are interleaved: a line of the cache."""
+
+_ROOM = 1 << 16
+
 
 def count_items(array: NDArray[Any], axis: int) -> ItemTally:
-    """Count every item of a stack apart.
+    """Count every item of a stack apart, in one pass.
 
     Parameters
     ----------
@@ -40,24 +47,75 @@ def count_items(array: NDArray[Any], axis: int) -> ItemTally:
     ([0, 1, 3], [2, 0, 2], [2, 1, 1])
     """
     items = np.moveaxis(array, axis, 0)
-    counts = table(array.dtype)
-    offsets = np.zeros(items.shape[0] + 1, np.int64)
-    nodata = np.zeros(items.shape[0], np.int64)
-    labels, pixels = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for number, item in enumerate(items):
-        try:
-            counts.add(item[...])
-        except errors.NonIntegralLabel:
-            raise first_non_integral(array) from None  # type: ignore[misc]
-        tally = counts.drain()
-        labels.append(tally.labels)
-        pixels.append(tally.pixels)
-        nodata[number] = tally.nodata
-        offsets[number + 1] = offsets[number] + tally.labels.size
-    kind = np.uint64 if any(part.dtype == np.uint64 for part in labels) else np.int64
+    check(items.dtype)
+    if items.dtype.kind in "iu" and items.itemsize == 1 and items.flags.c_contiguous:
+        return _count_rows(items)
+    try:
+        return _gather(list(_tallies(items)))
+    except errors.NonIntegralLabel:
+        raise first_non_integral(array) from None  # type: ignore[misc]
+
+
+def _tallies(items: NDArray[Any]) -> Iterator[Tally]:
+    """Count items one after the other, or together where that saves reading them again."""
+    inner = [stride for stride, n in zip(items.strides[1:], items.shape[1:], strict=True) if n > 1]
+    if len(items) > 1 and inner and abs(items.strides[0]) < min(map(abs, inner)):
+        for start in range(0, len(items), _TOGETHER):
+            yield from _interleaved(items[start : start + _TOGETHER])
+        return
+    counts = table(items.dtype)
+    for item in items:
+        counts.add(np.asarray(item))
+        yield counts.drain()
+
+
+def _interleaved(items: NDArray[Any]) -> Iterator[Tally]:
+    """Count items whose pixels lie between each other: all of them, tile by tile."""
+    counts: list[Table] = [table(items.dtype) for _ in items]
+    limit = max(1, TILE_BYTES // items.itemsize // len(items) * 8)
+    for cut in blocks(items.shape[1:], limit):
+        tile = items[(slice(None), *cut)].astype(native(items.dtype), order="C")
+        for part, pixels in zip(counts, tile, strict=True):
+            part.add(pixels)
+    for part in counts:
+        yield part.drain()
+
+
+def _count_rows(items: NDArray[Any]) -> ItemTally:
+    """Count items of 8-bit labels that lie one after the other."""
+    from fastcounts.kernels import dense
+
+    held = Bytes(dense.SCRATCH8)
+    memory = np.array(held.addresses, np.int64)
+    lists = np.empty((2, _ROOM), np.int64)
+    size = math.prod(items.shape[1:])
+    offsets = np.zeros(len(items) + 1, np.int64)
+    parts = []
+    done = 0
+    while done < len(items):
+        ends = offsets[done + 1 :]
+        place = address(items) + done * size
+        places = address(memory), address(ends), address(lists), _ROOM
+        counted = dense.count_items8(place, len(ends), size, *places)
+        found = int(ends[counted - 1])
+        parts.append(lists[:, :found].copy())
+        ends[:counted] += offsets[done]
+        done += counted
+    patterns, pixels = np.concatenate([np.empty((2, 0), np.int64), *parts], axis=1)
+    labels, pixels, _nodata = interpret(patterns, pixels, native(items.dtype))
+    order = np.lexsort((labels, np.repeat(np.arange(len(items)), np.diff(offsets))))
+    return ItemTally(offsets, labels[order], pixels[order], np.zeros(len(items), np.int64))
+
+
+def _gather(tallies: list[Tally]) -> ItemTally:
+    """Put the counts of all items one after the other."""
+    kind = np.uint64 if any(part.labels.dtype == np.uint64 for part in tallies) else np.int64
+    offsets = np.zeros(len(tallies) + 1, np.int64)
+    np.cumsum([part.labels.size for part in tallies], out=offsets[1:])
+    nothing = np.zeros(0, np.int64)
     return ItemTally(
         offsets,
-        np.concatenate([part.astype(kind) for part in labels]),
-        np.concatenate(pixels),
-        nodata,
+        np.concatenate([nothing.astype(kind), *(part.labels.astype(kind) for part in tallies)]),
+        np.concatenate([nothing, *(part.pixels for part in tallies)]),
+        np.array([part.nodata for part in tallies], np.int64),
     )

@@ -26,7 +26,7 @@ import numpy as np
 from numba.core import serialize
 from numba.core.caching import FunctionCache
 
-__all__ = ["compiled", "inlined"]
+__all__ = ["compiled", "inlined", "named", "shared"]
 
 _dumps: Callable[[Any], bytes] = serialize.dumps
 
@@ -53,7 +53,8 @@ class _Cache(FunctionCache):
     """A cache of compiled functions in which no file is ever changed."""
 
     def _file(self, signature: Any, codegen: Any) -> Path:
-        parts = (_digest_of_sources(), str(signature), repr(codegen.magic_tuple()))
+        name = self._py_func.__qualname__
+        parts = (name, _digest_of_sources(), str(signature), repr(codegen.magic_tuple()))
         name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
         return Path(self._cache_path) / f"{self._impl.filename_base}.{name}.nbc"
 
@@ -81,7 +82,10 @@ class _Cache(FunctionCache):
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function when it is first called, without the GIL, cached on disk."""
+    """Compile a function when it is first called, without the GIL, cached on disk.
+
+    The function is known by its qualified name: a factory gives each that it makes its own.
+    """
     dispatcher: Any = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
     cache: Callable[..., Any] = _Cache
     with contextlib.suppress(RuntimeError):  # no directory can be written: compile every time
@@ -89,6 +93,17 @@ def compiled(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
+def named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Give a function that a factory makes a qualified name of its own."""
+    function.__qualname__ = function.__name__ = name
+    return function
+
+
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a function as a part of the functions that call it."""
     return numba.njit(inline="always", boundscheck=False, error_model="numpy")(function)
+
+
+def shared(function: Callable[..., Any]) -> Any:
+    """Compile a function that others call; it is kept on disk within those."""
+    return numba.njit(boundscheck=False, error_model="numpy")(function)

@@ -99,6 +99,10 @@ def tiles(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """
     if array.size == 0:
         return
+    whole = array if array.flags.c_contiguous else array.T
+    if whole.flags.c_contiguous and whole.dtype.isnative:
+        yield whole.reshape(-1)
+        return
     view = relaxed(array)
     if view.dtype.isnative and view.ndim == 1 and view.strides[0] == view.itemsize:
         yield view

@@ -1,9 +1,17 @@
-"""Kernels for labels of 32 and 64 bits: a hash table of the patterns that occur.
+"""Kernels for labels of any width: a hash table of the patterns that occur.
 
-The table is two int64 arrays of ``capacity + 1`` places, capacity a power of two: the
-patterns and their pixels. A place that holds `EMPTY` is free; the pattern that looks like
-it lives in the last place. ``state`` is int64: how many patterns there are, and why the
-kernel stopped.
+The table is one int64 array of ``capacity + 1`` places, capacity a power of two; a place
+is a pattern and its pixels, side by side. A place that holds `EMPTY` is free; the pattern
+that looks like it lives in the last place. Runs are found first (`runs`), so that a run
+costs one search, and mostly none: patterns that occurred lately are in a small table of
+their own, where a pattern has one place and gives way to another that belongs there.
+
+Labels of 32 and 64 bits are mostly small numbers. So a tile whose labels all lie in a
+window of 256 is written as bytes, and counted as such (`dense`).
+
+``state`` is int64: how many patterns there are, why the kernel stopped, where the window
+begins, how many tiles in a row did not fit into it, the address of the table and the
+logarithm of its capacity, and the addresses of scratch memory, bins and bins of pairs.
 """
 
 from __future__ import annotations
@@ -12,24 +20,86 @@ from typing import Any
 
 import numpy as np
 
-from fastcounts.kernels.jit import compiled, inlined
-from fastcounts.kernels.vector import load32, load64
+from fastcounts.kernels import dense
+from fastcounts.kernels.jit import compiled, inlined, named, shared
+from fastcounts.kernels.runs import PLACES, enlist, mark16, mark32, mark64
+from fastcounts.kernels.vector import (
+    add64,
+    load16,
+    load32,
+    load64,
+    multiply,
+    narrow32,
+    narrow64,
+    prefetch,
+    store64,
+)
 
-__all__ = ["DONE", "EMPTY", "FULL", "WRONG", "count32", "count64", "rehash"]
+__all__ = [
+    "BASE",
+    "BINS",
+    "DONE",
+    "EMPTY",
+    "FULL",
+    "LEAST_CAPACITY",
+    "MEMORY",
+    "MISSES",
+    "PAIRS",
+    "RECENT",
+    "RECENT_PLACES",
+    "SCRATCH",
+    "SLACK",
+    "STATE",
+    "TABLE",
+    "TABLE_BITS",
+    "USED",
+    "WHY",
+    "WRONG",
+    "collect",
+    "count16",
+    "count32",
+    "count64",
+    "rehash",
+]
 
-EMPTY = -0x5DEECE66D1234567
+EMPTY = 0x7FF8_5DEE_CE66_D123
+"""A pattern that no narrow label has, and that as a float is NaN."""
+
 DONE, FULL, WRONG = 0, 1, 2
+USED, WHY, BASE, MISSES, TABLE, TABLE_BITS, MEMORY, BINS, PAIRS = range(0, 72, 8)
+STATE = 9
+
+_TILE = 32
+"""Words of a tile: as 64-bit labels they fill a third of a first-level cache."""
+
+SLACK = 2 * 64 * _TILE
+"""Places that must be free, twice over, before a tile is counted."""
+
+LEAST_CAPACITY = 2 * SLACK
 _MIX = -7046029254386353131
+_SHORT = 24
+_BATCH = 64
+_CACHED = 15
+"""A table of so many bits is in the second-level cache."""
+
+_PATIENT = 8
+"""So many tiles in a row may miss the window before most are not tried."""
+
+BYTES = (dense.SCRATCH8 + 63) // 64 * 64
+_RECENT_BITS = 10
+RECENT = BYTES + 64 * _TILE + 64
+RECENT_PLACES = 1 << _RECENT_BITS
+SCRATCH = RECENT + 16 * RECENT_PLACES
+"""Bytes of scratch memory: that of 8-bit labels, a tile of them, and recent patterns."""
 
 
 @inlined
-def _place(pattern: int, mask: int) -> Any:
-    """Where the search for a pattern begins."""
-    mixed = (pattern ^ ((pattern >> 32) & 0xFFFFFFFF)) * np.int64(_MIX)
-    return (mixed >> 32) & mask
+def _place(pattern: int, bits: int) -> Any:
+    """Where the search for a pattern begins in a table of ``1 << bits`` places."""
+    return (multiply(pattern, np.int64(_MIX)) >> (64 - bits)) & ((1 << bits) - 1)
 
 
-@inlined
+@shared
 def _is_label(pattern: int, mantissa: int, exponent: int) -> Any:
     """Say whether floating point bits are a whole number up to 2**53, or NaN."""
     bias = (1 << (exponent - 1)) - 1
@@ -46,67 +116,202 @@ def _is_label(pattern: int, mantissa: int, exponent: int) -> Any:
     return fraction & ((np.int64(1) << (mantissa - power)) - 1) == 0
 
 
-@inlined
-def _find(pattern: int, keys: Any, state: Any, mantissa: int, exponent: int) -> Any:
-    """Return the place of a pattern, new or known; negative where there is none."""
-    mask = keys.size - 2
+@shared
+def _insert(pattern: int, at: int, place: int, state: int, floating: int) -> Any:
+    """Search on for a pattern and add it if it is new; 0 if it is no label."""
+    capacity = np.int64(1) << load64(state + TABLE_BITS)
+    table = load64(state + TABLE)
     if pattern == EMPTY:
-        return mask + 1
-    place = _place(pattern, mask)
-    while keys[place] != pattern:
-        if keys[place] == EMPTY:
-            if mantissa and not _is_label(pattern, mantissa, exponent):
-                return -WRONG
-            if 2 * state[0] >= mask:
-                return -FULL
-            keys[place] = pattern
-            state[0] += 1
-            return place
-        place = (place + 1) & mask
-    return place
+        return table + (capacity << 4)
+    while True:
+        here = load64(at)
+        if here == pattern:
+            return at
+        if here == EMPTY:
+            if floating == 32 and not _is_label(pattern, 23, 8):
+                return np.int64(0)
+            if floating == 64 and not _is_label(pattern, 52, 11):
+                return np.int64(0)
+            store64(at, pattern)
+            add64(state + USED, 1)
+            return at
+        place = (place + 1) & (capacity - 1)
+        at = table + (place << 4)
+
+
+@inlined
+def _find(pattern: int, state: int, floating: int) -> Any:
+    """Return the address of a pattern in the table, new or known; 0 if it is no label."""
+    place = _place(pattern, load64(state + TABLE_BITS))
+    at = load64(state + TABLE) + (place << 4)
+    if load64(at) == pattern and pattern != EMPTY:
+        return at
+    return _insert(pattern, at, place, state, floating)
+
+
+@shared
+def _replace(at: int, pattern: int, state: int, floating: int) -> Any:
+    """Move a recent pattern to the table, and another into its place; False if no label."""
+    if floating == 32 and not _is_label(pattern, 23, 8):
+        return False
+    if floating == 64 and not _is_label(pattern, 52, 11):
+        return False
+    pixels = load64(at + 8)
+    if pixels != 0:
+        add64(_find(load64(at), state, 0) + 8, pixels)
+    store64(at, pattern)
+    store64(at + 8, 0)
+    return True
+
+
+def _adder_of_runs(bits: int, load: Any) -> Any:
+    """Make the function that adds the listed runs of a tile of labels of so many bits.
+
+    It returns the pixel at which a run begins that is no label, or -1.
+    """
+    width = bits // 8
+
+    def add_runs(tile: int, number: int, state: int, weight: int, floating: int) -> Any:
+        scratch = load64(state + MEMORY)
+        before = np.int64(-1)
+        for run in range(number):
+            place = load32(scratch + PLACES + 4 * run)
+            pattern = load(tile + width * place)
+            at = scratch + RECENT + (_place(pattern, _RECENT_BITS) << 4)
+            if load64(at) != pattern and not _replace(at, pattern, state, floating):
+                return before + 1
+            add64(at + 8, weight * (place - before))
+            before = place
+        return np.int64(-1)
+
+    return shared(add_runs)
+
+
+def _adder_of_pixels(bits: int, load: Any) -> Any:
+    """Make the function that adds pixels of so many bits one by one.
+
+    It returns the first pixel that is no label, or -1.
+    """
+    width = bits // 8
+
+    def add_pixels(tile: int, size: int, state: int, weight: int, floating: int) -> Any:
+        table, table_bits = load64(state + TABLE), load64(state + TABLE_BITS)
+        for begin in range(0, size, _BATCH):
+            end = min(begin + _BATCH, size)
+            if table_bits > _CACHED:
+                for i in range(begin, end):
+                    prefetch(table + (_place(load(tile + width * i), table_bits) << 4))
+            for i in range(begin, end):
+                at = _find(load(tile + width * i), state, floating)
+                if at == 0:
+                    return np.int64(i)
+                add64(at + 8, weight)
+        return np.int64(-1)
+
+    return shared(add_pixels)
+
+
+def _narrower(bits: int, narrow: Any) -> Any:
+    """Make the function that writes a tile as bytes and says whether all are in the window."""
+    width = bits // 8
+
+    def write_bytes(tile: int, words: int, state: int) -> Any:
+        misses = load64(state + MISSES)
+        store64(state + MISSES, misses + 1)
+        if words == 0 or (misses > _PATIENT and misses & 15 != 0):
+            return False
+        base, out = load64(state + BASE), load64(state + MEMORY) + BYTES
+        outside = np.int64(0)
+        for word in range(words):
+            here = tile + 64 * width * word
+            for part in range(width):
+                prefetch(here + 64 * (part + width * _TILE))
+            outside |= narrow(here, base, out + 64 * word)
+        if outside != 0:
+            return False
+        store64(state + MISSES, 0)
+        return True
+
+    return shared(write_bytes)
+
+
+@shared
+def _never(_tile: int, _words: int, _state: int) -> Any:
+    """Say that a tile does not fit into the window."""
+    return False
+
+
+def _counter(bits: int, load: Any, mark: Any, write_bytes: Any) -> Any:
+    """Make ``count(address, size, state, weight, floating)`` for patterns of so many bits.
+
+    It adds ``weight`` for every pixel and returns how many were counted; ``state`` says why
+    they are not all. ``floating`` is the width of floating point labels and 0 for others.
+    """
+    width = bits // 8
+    add_runs, add_pixels = _adder_of_runs(bits, load), _adder_of_pixels(bits, load)
+
+    def count(address: int, size: int, state: int, weight: int, floating: int) -> Any:
+        scratch = load64(state + MEMORY)
+        most = ((1 << load64(state + TABLE_BITS)) - SLACK) >> 1
+        store64(state + WHY, DONE)
+        done = 0
+        while done < size:
+            tile = address + width * done
+            words = min(_TILE, (size - done - 1) >> 6)
+            pixels = 64 * words if words else size - done
+            if floating == 0 and weight > 0 and write_bytes(tile, words, state):
+                bins, pairs = load64(state + BINS), load64(state + PAIRS)
+                dense.count_tile8(scratch + BYTES, words, scratch, bins, pairs)
+                done += pixels
+                continue
+            if weight > 0 and load64(state + USED) > most:
+                store64(state + WHY, FULL)
+                return done
+            number = mark(tile, words, scratch) if words else size
+            if number <= _SHORT * words:
+                enlist(words, number, scratch)
+                wrong = add_runs(tile, number, state, weight, floating)
+            else:
+                wrong = add_pixels(tile, pixels, state, weight, floating)
+            if wrong >= 0:
+                store64(state + WHY, WRONG)
+                return done + wrong
+            done += pixels
+        return done
+
+    return compiled(named(count, f"count{bits}"))
+
+
+count16 = _counter(16, load16, mark16, _never)
+count32 = _counter(32, load32, mark32, _narrower(32, narrow32))
+count64 = _counter(64, load64, mark64, _narrower(64, narrow64))
 
 
 @compiled
-def count32(
-    address: int, size: int, keys: Any, pixels: Any, state: Any, weight: int, floating: int
-) -> int:
-    """Add ``weight`` for every pattern of 4 bytes; return how many pixels were counted."""
-    mantissa = 23 if floating else 0
-    state[1] = DONE
-    for i in range(size):
-        place = _find(load32(address + 4 * i), keys, state, mantissa, 8)
-        if place < 0:
-            state[1] = -place
-            return i
-        pixels[place] += weight
-    return size
-
-
-@compiled
-def count64(
-    address: int, size: int, keys: Any, pixels: Any, state: Any, weight: int, floating: int
-) -> int:
-    """Add ``weight`` for every pattern of 8 bytes; return how many pixels were counted."""
-    mantissa = 52 if floating else 0
-    state[1] = DONE
-    for i in range(size):
-        place = _find(load64(address + 8 * i), keys, state, mantissa, 11)
-        if place < 0:
-            state[1] = -place
-            return i
-        pixels[place] += weight
-    return size
-
-
-@compiled
-def rehash(old_keys: Any, old_pixels: Any, keys: Any, pixels: Any) -> None:
+def rehash(old: int, old_bits: int, table: int, bits: int) -> None:
     """Move every pattern of a table to a larger, empty one."""
-    mask = keys.size - 2
-    for i in range(old_keys.size - 1):
-        if old_keys[i] != EMPTY:
-            place = _place(old_keys[i], mask)
-            while keys[place] != EMPTY:
+    mask = (1 << bits) - 1
+    for i in range(1 << old_bits):
+        pattern = load64(old + 16 * i)
+        if pattern != EMPTY:
+            place = _place(pattern, bits)
+            while load64(table + 16 * place) != EMPTY:
                 place = (place + 1) & mask
-            keys[place] = old_keys[i]
-            pixels[place] = old_pixels[i]
-    pixels[keys.size - 1] = old_pixels[old_keys.size - 1]
+            store64(table + 16 * place, pattern)
+            store64(table + 16 * place + 8, load64(old + 16 * i + 8))
+    store64(table + 16 * (mask + 1) + 8, load64(old + 16 * (1 << old_bits) + 8))
+
+
+@compiled
+def collect(table: int, places: int, patterns: int, pixels: int) -> Any:
+    """Move patterns with pixels to lists, empty their places, and return how many there are."""
+    found = 0
+    for place in range(places):
+        at = table + 16 * place
+        if load64(at) != EMPTY or place == places - 1:
+            store64(patterns + 8 * found, load64(at))
+            store64(pixels + 8 * found, load64(at + 8))
+            found += np.int64(load64(at + 8) != 0)
+            store64(at, EMPTY)
+            store64(at + 8, 0)
+    return found

@@ -13,18 +13,24 @@ from fastcounts import errors
 from fastcounts.kernels.layout import check, first_non_integral, native, tiles
 from fastcounts.kernels.tally import Tally, interpret, merge
 
-__all__ = ["Table", "table"]
+__all__ = ["Bytes", "Table", "address", "table"]
 
 _MOST = 2**63 - 1
 _LARGEST_WHOLE = 2**53
-_DENSE_BYTES = 2
-_FIRST_CAPACITY = 1024
+_MOST_PAIRED = 2**30
+"""As many pairs of pixels may be counted, twice, before they are turned into pixels."""
+
+_MOST_AT_ONCE = 2**24
+_SAMPLE = 4096
+_WINDOW = 255
+_PATIENT = 32
+_LARGE = 2**21
 
 
-def _address(tile: NDArray[Any]) -> int:
-    """Where the first pixel of a contiguous array is in memory."""
-    address: int = tile.__array_interface__["data"][0]
-    return address
+def address(array: NDArray[Any]) -> int:
+    """Return where the first element of a contiguous array is in memory."""
+    place: int = array.__array_interface__["data"][0]
+    return place
 
 
 class Table(ABC):
@@ -65,7 +71,7 @@ class Table(ABC):
         """
         if isinstance(array, np.ma.MaskedArray):
             raise errors.UnsupportedSource("a masked array: count array.compressed() instead")
-        if native(array.dtype) != self.dtype or array.dtype.kind != self.dtype.kind:
+        if array.dtype != self.dtype and native(array.dtype) != self.dtype:
             raise errors.UnsupportedSource(
                 f"an array of {array.dtype} does not belong into a table of {self.dtype}"
             )
@@ -111,7 +117,6 @@ class Table(ABC):
             labels = np.concatenate([labels.astype(constants.dtype), constants])
             pixels = np.concatenate([pixels, np.array(list(self._constants.values()), np.int64)])
         tally = merge(labels, pixels, nodata)
-        self._clear()
         self._constants.clear()
         self._added = 0
         return tally
@@ -127,69 +132,162 @@ class Table(ABC):
 
     @abstractmethod
     def _patterns(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Return the patterns with pixels, and their pixels."""
-
-    @abstractmethod
-    def _clear(self) -> None:
-        """Forget all patterns."""
+        """Take out the patterns and their pixels; one may come twice, or without pixels."""
 
 
-class _DenseTable(Table):
-    """A bin for each of the 2**8 or 2**16 patterns."""
+class _BoolTable(Table):
+    """How many pixels are true, and how many there are."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         super().__init__(dtype)
-        self._bins = np.zeros(1 << (8 * self.dtype.itemsize), np.int64)
+        self._true = 0
 
     @property
     def nbytes(self) -> int:
         """Memory that the table holds now, in bytes."""
-        return self._bins.nbytes
+        return 16
 
     def _add(self, array: NDArray[Any]) -> None:
         from fastcounts.kernels import dense
 
-        kernel = dense.count8 if self.dtype.itemsize == 1 else dense.count16
+        self._true += sum(dense.count1(address(tile), tile.size) for tile in tiles(array))
+
+    def _patterns(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        true, self._true = self._true, 0
+        return np.arange(2), np.array([self._added - true, true], np.int64)
+
+
+class Bytes:
+    """Bins for each of 256 patterns, four times over, and bins for pairs of pixels.
+
+    Parameters
+    ----------
+    scratch : bytes of scratch memory that the kernel needs.
+    """
+
+    def __init__(self, scratch: int) -> None:
+        from fastcounts.kernels import dense
+
+        self._kernels: Any = dense
+        self._bins = np.zeros((4, dense.BINS8 // 4), np.int64)
+        self._pairs = np.zeros((2, 256, 256), np.uint32)
+        self.scratch = np.zeros(scratch, np.uint8)
+        self._paired = self.scratch[dense.PAIRED :][:8].view(np.int64)
+        self.addresses = address(self._bins), address(self._pairs), address(self.scratch)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return self._bins.nbytes + self._pairs.nbytes + self.scratch.nbytes
+
+    def settle(self, most: int) -> None:
+        """Turn pairs of pixels into pixels if there are more of them than this."""
+        if self._paired[0] > most:
+            self._kernels.settle_pairs(*self.addresses)
+
+    def drain(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the patterns with pixels and their pixels, and empty all bins."""
+        self.settle(0)
+        return _collected(self._kernels.collect, 264, self.addresses[0], *self._bins.shape)
+
+
+class _Table8(Table):
+    """A bin for each of 256 patterns."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        from fastcounts.kernels import dense
+
+        super().__init__(dtype)
+        self._kernel: Any = dense.count8
+        self._bytes = Bytes(dense.SCRATCH8)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the table holds now, in bytes."""
+        return self._bytes.nbytes
+
+    def _add(self, array: NDArray[Any]) -> None:
+        for tile in tiles(array):
+            for start in range(0, tile.size, _MOST_PAIRED):
+                size = min(_MOST_PAIRED, tile.size - start)
+                self._kernel(address(tile) + start, size, *self._bytes.addresses)
+                self._bytes.settle(_MOST_PAIRED)
+
+    def _patterns(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        return self._bytes.drain()
+
+
+class _Table16(Table):
+    """A bin for each of 65536 patterns."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        from fastcounts.kernels import dense
+
+        super().__init__(dtype)
+        self._kernels: Any = dense
+        self._bins = np.zeros(dense.BINS16, np.int64)
+        self._scratch = np.zeros(dense.SCRATCH16, np.uint8)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the table holds now, in bytes."""
+        return self._bins.nbytes + self._scratch.nbytes
+
+    def _add(self, array: NDArray[Any]) -> None:
         floating = self.dtype.kind == "f"
         bins = np.zeros_like(self._bins) if floating else self._bins
         for tile in tiles(array):
-            kernel(_address(tile), tile.size, bins)
+            self._kernels.count16(address(tile), tile.size, address(bins), address(self._scratch))
         if floating:
             self._accept(bins, array)
 
     def _accept(self, bins: NDArray[np.int64], array: NDArray[Any]) -> None:
         """Add the bins of a floating point array, if all its patterns are labels."""
-        patterns = np.flatnonzero(bins).astype(np.uint16).view(np.float16)
-        whole = np.isnan(patterns) | (np.isfinite(patterns) & (np.trunc(patterns) == patterns))
+        values = np.flatnonzero(bins).astype(np.uint16).view(np.float16)
+        whole = np.isnan(values) | (np.isfinite(values) & (np.trunc(values) == values))
         if not whole.all():
-            error = first_non_integral(array)
-            assert error is not None
-            raise error
+            raise _wrong_label(array)
         self._bins += bins
 
     def _patterns(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        patterns = np.flatnonzero(self._bins)
-        return patterns.astype(np.uint64), self._bins[patterns]
-
-    def _clear(self) -> None:
-        self._bins[:] = 0
+        room = self._bins.size + 8
+        return _collected(self._kernels.collect, room, address(self._bins), 1, self._bins.size)
 
 
 class _SparseTable(Table):
-    """A hash table of the patterns that occur."""
+    """A hash table of the patterns that occur, and bins for a window of 256 of them."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
+        from fastcounts.kernels import sparse
+
         super().__init__(dtype)
-        self._clear()
+        width = self.dtype.itemsize
+        self._kernels: Any = sparse
+        self._kernel: Any = {2: sparse.count16, 4: sparse.count32, 8: sparse.count64}[width]
+        self._floating = 8 * width if self.dtype.kind == "f" else 0
+        self._bytes = Bytes(sparse.SCRATCH)
+        self._places = np.zeros((0, 2), np.int64)
+        recent = self._bytes.scratch[sparse.RECENT :].view(np.int64)
+        self._recent = recent.reshape(sparse.RECENT_PLACES, 2)
+        self._recent[:, 0] = sparse.EMPTY
+        self._settled: list[tuple[NDArray[Any], NDArray[np.int64]]] = []
+        self._state = np.zeros(sparse.STATE, np.int64)
+        bins, pairs, scratch = self._bytes.addresses
+        for offset, place in ((sparse.BINS, bins), (sparse.PAIRS, pairs), (sparse.MEMORY, scratch)):
+            self._set(offset, place)
+
+    def _get(self, offset: int) -> int:
+        """Read what the kernel says."""
+        return int(self._state[offset // 8])
+
+    def _set(self, offset: int, value: int) -> None:
+        """Tell the kernel."""
+        self._state[offset // 8] = value
 
     @property
     def nbytes(self) -> int:
         """Memory that the table holds now, in bytes."""
-        return self._keys.nbytes + self._pixels.nbytes
-
-    def _clear(self) -> None:
-        self._keys, self._pixels = _hash_table(_FIRST_CAPACITY)
-        self._state = np.zeros(2, np.int64)
+        return self._places.nbytes + self._bytes.nbytes
 
     def _add(self, array: NDArray[Any]) -> None:
         counted = 0
@@ -199,49 +297,100 @@ class _SparseTable(Table):
                     counted += done
         except _WrongPatternError as error:
             self._undo(array, counted + error.counted)
-            wrong = first_non_integral(array)
-            assert wrong is not None
-            raise wrong from None
+            raise _wrong_label(array) from None
         except BaseException:
             self._undo(array, counted)
             raise
 
     def _count(self, tile: NDArray[Any], weight: int) -> Iterator[int]:
         """Count a tile; yield the pixels counted whenever the kernel comes back."""
-        from fastcounts.kernels import sparse
-
-        kernel = sparse.count32 if self.dtype.itemsize == 4 else sparse.count64
-        floating = int(self.dtype.kind == "f")
         start = 0
         while start < tile.size:
-            address = _address(tile) + start * tile.itemsize
-            done = kernel(
-                address, tile.size - start, self._keys, self._pixels, self._state, weight, floating
-            )
-            if self._state[1] == sparse.WRONG:
+            self._bytes.settle(_MOST_PAIRED)
+            if not self._added or self._get(self._kernels.MISSES) > _PATIENT:
+                self._aim(tile[start : start + _SAMPLE])
+            size = min(_MOST_AT_ONCE, tile.size - start)
+            place = address(tile) + start * tile.itemsize
+            done = self._kernel(place, size, address(self._state), weight, self._floating)
+            why = self._get(self._kernels.WHY)
+            if why == self._kernels.WRONG:
                 raise _WrongPatternError(done)
             start += done
             yield done
-            if self._state[1] == sparse.FULL:
+            if why == self._kernels.FULL:
                 self._grow()
 
+    def _aim(self, sample: NDArray[Any]) -> None:
+        """Move the window to where the labels are."""
+        signed = sample.view(f"i{self.dtype.itemsize}")
+        least, most = int(signed.min()), int(signed.max())
+        if most - least > _WINDOW:
+            return
+        base = 0 if least >= 0 and most <= _WINDOW else least
+        if base != self._get(self._kernels.BASE):
+            self._settled.append(self._window())
+            self._set(self._kernels.BASE, base)
+        self._set(self._kernels.MISSES, 0)
+
+    def _window(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return the patterns of the window and their pixels, and empty it."""
+        offsets, pixels = self._bytes.drain()
+        patterns = offsets + self._get(self._kernels.BASE)
+        return patterns.astype(f"u{self.dtype.itemsize}").astype(np.uint64), pixels
+
     def _undo(self, array: NDArray[Any], counted: int) -> None:
-        """Take away what was counted of an array; its patterns are all in the table."""
+        """Take away what was counted of an array."""
         for tile in tiles(array):
             part = tile[: min(tile.size, counted)]
             counted -= sum(self._count(part, -1))
 
     def _grow(self) -> None:
-        """Move to a table of twice the capacity."""
-        from fastcounts.kernels import sparse
+        """Move to a larger table."""
+        old = self._places
+        factor = 4 if len(old) < _LARGE else 2
+        places = _hash_table(max(factor * (len(old) - 1), self._kernels.LEAST_CAPACITY))
+        if len(old):
+            self._kernels.rehash(address(old), _bits(old), address(places), _bits(places))
+        self._use(places)
 
-        keys, pixels = _hash_table(2 * (self._keys.size - 1))
-        sparse.rehash(self._keys, self._pixels, keys, pixels)
-        self._keys, self._pixels = keys, pixels
+    def _use(self, places: NDArray[np.int64]) -> None:
+        """Count into a table from now on."""
+        self._places = places
+        self._set(self._kernels.TABLE, address(places))
+        self._set(self._kernels.TABLE_BITS, _bits(places))
 
     def _patterns(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        places = np.flatnonzero(self._pixels)
-        return self._keys[places].view(np.uint64), self._pixels[places]
+        parts = [*self._settled, self._window(), self._take(self._recent)]
+        self._settled.clear()
+        if len(self._places):
+            parts.append(self._take(self._places))
+            self._set(self._kernels.USED, 0)
+        if len(self._places) > self._kernels.LEAST_CAPACITY + 1:
+            self._use(_hash_table(self._kernels.LEAST_CAPACITY))
+        patterns, pixels = zip(*parts, strict=True)
+        return np.concatenate(patterns), np.concatenate(pixels)
+
+    def _take(self, places: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Take the patterns with pixels, and their pixels, out of a table."""
+        room = self._get(self._kernels.USED) + self._kernels.RECENT_PLACES + 2
+        patterns, pixels = _collected(self._kernels.collect, room, address(places), len(places))
+        return patterns.view(np.uint64), pixels
+
+
+def _collected(
+    collect: Any, room: int, *arguments: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the patterns and pixels that a kernel writes."""
+    lists = np.empty((2, room), np.int64)
+    found = collect(*arguments, address(lists), address(lists) + 8 * room)
+    return lists[0, :found].copy(), lists[1, :found].copy()
+
+
+def _wrong_label(array: NDArray[Any]) -> errors.NonIntegralLabel:
+    """Return the error that names the first pixel that is no label."""
+    error = first_non_integral(array)
+    assert error is not None
+    return error
 
 
 class _WrongPatternError(Exception):
@@ -252,11 +401,18 @@ class _WrongPatternError(Exception):
         self.counted = counted
 
 
-def _hash_table(capacity: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the patterns and pixels of an empty hash table."""
+def _hash_table(capacity: int) -> NDArray[np.int64]:
+    """Return an empty hash table: patterns and pixels."""
     from fastcounts.kernels import sparse
 
-    return np.full(capacity + 1, sparse.EMPTY, np.int64), np.zeros(capacity + 1, np.int64)
+    places = np.zeros((capacity + 1, 2), np.int64)
+    places[:, 0] = sparse.EMPTY
+    return places
+
+
+def _bits(places: NDArray[np.int64]) -> int:
+    """Return the binary logarithm of the capacity of a hash table."""
+    return (len(places) - 1).bit_length() - 1
 
 
 def _holds(dtype: np.dtype[Any], label: int) -> bool:
@@ -299,4 +455,6 @@ def table(dtype: np.dtype[Any]) -> Table:
     """
     dtype = np.dtype(dtype)
     check(dtype)
-    return _DenseTable(dtype) if dtype.itemsize <= _DENSE_BYTES else _SparseTable(dtype)
+    if dtype.kind == "b":
+        return _BoolTable(dtype)
+    return {1: _Table8, 2: _Table16}.get(dtype.itemsize, _SparseTable)(dtype)

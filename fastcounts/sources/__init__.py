@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from fastcounts.sources.opening import open_source
-from fastcounts.sources.port import Piece, Source, Unreadable
+from fastcounts.sources.port import Known, Piece, Pile, Source, Unreadable
 
-__all__ = ["Piece", "Source", "Unreadable", "open_source"]
+__all__ = ["Known", "Piece", "Pile", "Source", "Unreadable", "open_source"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from os.path import commonprefix
@@ -11,7 +11,7 @@ from typing import Any
 from fastcounts.errors import OptionError
 from fastcounts.grid import Box
 from fastcounts.plan import ArrayInfo
-from fastcounts.sources.port import Piece, Source
+from fastcounts.sources.port import Piece, Pile, Source
 
 __all__ = ["Collection", "rename"]
 
@@ -43,6 +43,13 @@ class Collection(Source):
         source, place = self._places[array]
         return source.read(place, box)
 
+    def read_many(
+        self, array: int, boxes: Iterable[Box], axis: int | None = None
+    ) -> Iterator[Piece | Pile]:
+        """Read blocks from the source that has the array."""
+        source, place = self._places[array]
+        return source.read_many(place, boxes, axis)
+
     def fill_value(self, array: int) -> Any:
         """What the source that has the array says."""
         source, place = self._places[array]
@@ -59,7 +66,8 @@ def rename(arrays: Sequence[ArrayInfo], source_id: str) -> tuple[ArrayInfo, ...]
     if len(arrays) == 1:
         (info,) = arrays
         return (replace(info, source=source_id, file=source_id if info.file else ""),)
-    common = len(commonprefix([info.source for info in arrays]).rpartition("/")[0])
+    shared = commonprefix([info.source for info in arrays])  # noqa: RUF071  they are URIs, text
+    common = len(shared.rpartition("/")[0])
     return tuple(
         replace(
             info,

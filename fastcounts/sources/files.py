@@ -9,7 +9,13 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from fastcounts.errors import FastcountsError, ReadError, SourceNotFound, UnsupportedSource
+from fastcounts.errors import (
+    FastcountsError,
+    ReadError,
+    SourceError,
+    SourceNotFound,
+    UnsupportedSource,
+)
 from fastcounts.grid import Box
 from fastcounts.plan import ArrayInfo
 from fastcounts.sources.numpy_files import NpyFormat, NpzFormat
@@ -21,6 +27,8 @@ __all__ = ["FileSource", "Format", "find_files"]
 
 _HEAD = 16
 _PICTURES = {b"\xff\xd8\xff": "a JPEG, which changes labels when it compresses", b"GIF8": "a GIF"}
+_SUFFIXES = {".npy", ".npz", ".png", ".tif", ".tiff"}
+_KNOWN = "PNG, TIFF, .npy, .npz or Zarr"
 
 
 class Format(Protocol):
@@ -64,10 +72,10 @@ class FileSource(Source):
             try:
                 reader = _format(path)
                 if reader is None:
-                    if strangers == "refuse":
-                        raise UnsupportedSource(f"{path}: {_reason(path)}")
-                    skipped.append(str(path))
-                    continue
+                    if strangers == "skip" and not _is_named_as_mask(path):
+                        skipped.append(str(path))
+                        continue
+                    raise _refusal(path)
                 found = reader.describe(path)
             except ReadError as error:
                 unreadable.append(Unreadable(str(path), _without(error, path)))
@@ -95,24 +103,35 @@ class FileSource(Source):
 
 
 def _without(error: ReadError, path: Path) -> str:
-    return str(error).removeprefix(f"{path}: ")
+    return str(error).removeprefix(str(path)).removeprefix(": ")
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD)
 
 
 def _format(path: Path) -> Format | None:
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    if not head:
-        raise ReadError(f"{path}: the file is empty")
+    head = _head(path)
     return next((known for known in FORMATS if head.startswith(known.magic)), None)
 
 
-def _reason(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
+def _is_named_as_mask(path: Path) -> bool:
+    """Whether a file that is no mask claims to be one: then it is damaged, and no bystander."""
+    return path.suffix.lower() in _SUFFIXES
+
+
+def _refusal(path: Path) -> SourceError:
+    """Say why a file of no known format cannot be counted."""
+    head = _head(path)
+    if not head:
+        return ReadError(f"{path}: the file is empty")
     for magic, what in _PICTURES.items():
         if head.startswith(magic):
-            return f"is {what}; masks are PNG, TIFF, .npy, .npz or Zarr"
-    return "is no mask that fastcounts knows: PNG, TIFF, .npy, .npz or Zarr"
+            return UnsupportedSource(f"{path}: is {what}; masks are {_KNOWN}")
+    if _is_named_as_mask(path):
+        return ReadError(f"{path}: damaged: it does not begin as a {path.suffix} file does")
+    return UnsupportedSource(f"{path}: is no mask that fastcounts knows: {_KNOWN}")
 
 
 def find_files(folder: Path, is_array: Any) -> Iterator[Path]:

@@ -33,7 +33,9 @@ class MemorySource(Source):
     """
 
     def __init__(self, arrays: Sequence[NDArray[Any]]) -> None:
-        self._arrays = tuple(arrays)
+        self._arrays = tuple(
+            np.asarray(array) if isinstance(array, np.matrix) else array for array in arrays
+        )
         several = len(self._arrays) > 1
         self.arrays = tuple(
             _info(array, f"array {place}" if several else "array")
@@ -53,8 +55,6 @@ def memory_order(array: NDArray[Any]) -> list[int]:
 
 def _info(array: NDArray[Any], name: str) -> ArrayInfo:
     dtype = check_label_dtype(array.dtype, name)
-    if type(array) is np.matrix:
-        array = np.asarray(array)
     return ArrayInfo(
         name=name,
         source="",

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from fastcounts.classes import check_label_dtype
-from fastcounts.errors import ReadError, UnsupportedSource
+from fastcounts.errors import FastcountsError, ReadError, UnsupportedSource
 from fastcounts.grid import Box
 from fastcounts.plan import ArrayInfo, virtual_chunks
 from fastcounts.sources.memory import UNIT_PIXELS, memory_order
 from fastcounts.sources.port import box_slices, digest, size_of, whole_chunks
 
 __all__ = ["NpyFormat", "NpzFormat"]
+
+_ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    MemoryError,
+)
+"""What a damaged, encrypted or exotic archive makes the standard library raise."""
 
 
 class NpyFormat:
@@ -28,7 +41,7 @@ class NpyFormat:
     def describe(self, path: Path) -> list[ArrayInfo]:
         """Read the header: one array."""
         array = _open(path)
-        dtype = check_label_dtype(array.dtype, str(path))
+        dtype = array.dtype
         return [
             ArrayInfo(
                 name=str(path),
@@ -55,27 +68,46 @@ class NpyFormat:
 def _open(path: Path) -> NDArray[Any]:
     """Map the array of a .npy file; one that cannot be mapped (no axes, no pixels) is read."""
     with path.open("rb") as file:
+        header = _header(file, str(path))
+        begin = file.tell()
+        wanted, found = header.nbytes, path.stat().st_size - begin
+        if found < wanted:
+            raise ReadError(f"{path}: cut off: {found} of {wanted} bytes of pixels are there")
+        if found > wanted:
+            raise ReadError(f"{path}: {found - wanted} bytes follow the array; is there another?")
+        order: Literal["C", "F"] = "F" if header.is_fortran else "C"
+        if not header.shape or not wanted:
+            return np.frombuffer(file.read(wanted), header.dtype).reshape(header.shape)
         try:
-            shape, _, dtype = _header(file)
-        except UnsupportedSource:
-            raise
-        except (ValueError, EOFError) as error:
-            raise ReadError(f"{path}: its header cannot be read: {error}") from None
-    check_label_dtype(dtype, str(path))
+            return np.memmap(file, header.dtype, "r", begin, header.shape, order)
+        except (ValueError, OSError, OverflowError) as error:
+            raise ReadError(f"{path}: cannot be mapped: {error}") from None
+
+
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    is_fortran: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        return size_of(self.shape) * self.dtype.itemsize
+
+
+def _header(file: Any, name: str) -> _Header:
+    """Read the header of an array, and refuse what is none or holds no labels."""
     try:
-        if size_of(shape) and shape:
-            return np.lib.format.open_memmap(path, mode="r")
-        loaded: NDArray[Any] = np.load(path, allow_pickle=False)
-        return loaded
-    except (ValueError, OSError, EOFError) as error:
-        raise ReadError(f"{path}: {error}") from None
-
-
-def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy_format.read_magic(file)
-    if version == (1, 0):
-        return npy_format.read_array_header_1_0(file)
-    return npy_format.read_array_header_2_0(file)
+        version = npy_format.read_magic(file)
+        if version == (1, 0):
+            header = _Header(*npy_format.read_array_header_1_0(file))
+        else:
+            header = _Header(*npy_format.read_array_header_2_0(file))
+    except Exception as error:  # noqa: BLE001  NumPy evaluates the text, which may be anything
+        raise ReadError(f"{name}: its header cannot be read: {error}") from None
+    if any(length < 0 for length in header.shape):
+        raise ReadError(f"{name}: its header gives the shape {header.shape}")
+    check_label_dtype(header.dtype, name)
+    return header
 
 
 class NpzFormat:
@@ -93,10 +125,12 @@ class NpzFormat:
                         raise UnsupportedSource(
                             f"{path}: holds {member.filename}, so it is no .npz of label arrays"
                         )
+                    name = f"{path}#{member.filename[:-4]}"
                     with archive.open(member) as file:
-                        shape, _, dtype = _header(file)
-                    infos.append(_member(path, member.filename[:-4], shape, dtype))
-        except (zipfile.BadZipFile, ValueError, EOFError) as error:
+                        infos.append(_member(path, name, _header(file, name)))
+        except _ARCHIVE_ERRORS as error:
+            if isinstance(error, FastcountsError):
+                raise
             raise ReadError(f"{path}: {error}") from None
         if not infos:
             raise UnsupportedSource(f"{path}: the archive holds no array")
@@ -104,24 +138,29 @@ class NpzFormat:
 
     def read(self, path: Path, info: ArrayInfo, box: Box) -> NDArray[Any]:
         """Decompress one array."""
-        member = info.source.rpartition("#")[2]
-        with np.load(path, allow_pickle=False) as archive:
-            array: NDArray[Any] = archive[member]
+        member = info.name[len(f"{path}#") :]
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as file:
+                array: NDArray[Any] = npy_format.read_array(file, allow_pickle=False)
+                if file.read(1):  # reading to the end verifies the checksum as well
+                    raise ReadError(f"{info.name}: bytes follow the array; is there another?")
+        except _ARCHIVE_ERRORS as error:
+            if isinstance(error, FastcountsError):
+                raise
+            raise ReadError(f"{info.name}: {error}") from None
         if array.shape != info.shape or array.dtype != info.dtype:
             raise ReadError(f"{path}: the file was changed while it was being counted")
         return array[box_slices(box)] if box else array
 
 
-def _member(path: Path, member: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> ArrayInfo:
-    name = f"{path}#{member}"
-    dtype = check_label_dtype(dtype, name)
+def _member(path: Path, name: str, header: _Header) -> ArrayInfo:
     return ArrayInfo(
         name=name,
-        source=f"{path.as_uri()}#{member}",
+        source=f"{path.as_uri()}{name[len(str(path)) :]}",
         file=path.as_uri(),
-        shape=shape,
-        dtype=dtype,
-        chunks=whole_chunks(shape),
+        shape=header.shape,
+        dtype=header.dtype,
+        chunks=whole_chunks(header.shape),
         inner=None,
-        digest=digest(shape, dtype.str),
+        digest=digest(header.shape, header.dtype.str),
     )

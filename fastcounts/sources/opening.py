@@ -92,10 +92,10 @@ def _open_list(targets: Sequence[Any], every: bool) -> Source:
     sources: list[Source] = []
     for plain, group in groupby(targets, key=_is_plain_file):
         if plain:
-            sources.append(FileSource([Path(path).resolve() for path in group]))
+            sources.append(FileSource([_local(os.fspath(path)) for path in group]))
         else:
             sources += [_open(target, every) for target in group]
-    return sources[0] if len(sources) == 1 else Collection(sources)
+    return Collection(sources)
 
 
 def _is_plain_file(target: Any) -> bool:
@@ -128,9 +128,14 @@ def _open_path(text: str | bytes, every: bool) -> Source:
 
 
 def _local(text: str) -> Path:
-    """The path on this machine that a text or file:// URI names."""
+    """The path on this machine that a text or file:// URI names.
+
+    Links on the way are followed, the last name is kept: stores that hold equal files once
+    link several masks to one, and each of them counts.
+    """
     if "://" not in text:
-        return Path(text).expanduser().absolute().resolve()
+        path = Path(text).expanduser()
+        return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
     parts = urlsplit(text)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
         raise UnsupportedSource(
@@ -151,7 +156,8 @@ def _open_folder(path: Path, every: bool) -> Source:
 
 
 def _open_glob(pattern: str, every: bool) -> Source:
-    found = [Path(match).resolve() for match in sorted(glob.glob(pattern, recursive=True))]
+    matches = glob.glob(pattern, recursive=True)  # noqa: PTH207  Path has no absolute patterns
+    found = [_local(match) for match in sorted(matches)]
     if not found:
         raise SourceNotFound(f"{pattern}: no file matches")
     files: list[Path] = []
@@ -172,7 +178,7 @@ def _gather(found: Sequence[Path], every: bool, nothing: str) -> Source:
             sources += [_zarr_at(path, every) for path in group]
         else:
             sources.append(FileSource(list(group), strangers="skip"))
-    collection = sources[0] if len(sources) == 1 else Collection(sources)
+    collection = Collection(sources)
     if not collection.arrays and not collection.unreadable:
         skipped = len(collection.skipped)
         raise SourceNotFound(nothing + (f", only {skipped} other files" if skipped else ""))
@@ -193,9 +199,6 @@ def _archive_above(path: Path) -> Path | None:
 
 
 def _zarr_in_archive(archive: Path, path: Path, every: bool) -> Source:
-    from zarr.storage import StorePath, ZipStore
-
     from fastcounts.sources.zarr_arrays import open_zarr
 
-    store = ZipStore(archive, mode="r")
-    return open_zarr(StorePath(store, str(path.relative_to(archive))), every=every)
+    return open_zarr(archive, every=every, path=path.relative_to(archive).as_posix())

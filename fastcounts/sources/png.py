@@ -21,6 +21,13 @@ __all__ = ["PngFormat"]
 _COLOURS = {2: "RGB", 4: "grey with transparency", 6: "RGB with transparency"}
 _GREY, _PALETTE = 0, 3
 _HEADER = struct.Struct(">8xI4sIIBBBBB")
+_HEAD_BYTES = _HEADER.size + 4
+_MOST_RATIO = 1100
+"""No deflate stream is more than 1032 times smaller than what it holds."""
+
+_PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2))
+_PASSES += ((1, 0, 2, 1),)
+"""Row and column where each pass of an interlaced image begins, and its steps."""
 
 
 class _Header(NamedTuple):
@@ -28,6 +35,7 @@ class _Header(NamedTuple):
     height: int
     depth: int
     colour: int
+    interlaced: bool
 
 
 class PngFormat:
@@ -39,7 +47,12 @@ class PngFormat:
         """Read the header."""
         _pillow()
         with path.open("rb") as file:
-            header = _header(file.read(_HEADER.size), path)
+            header = _header(file.read(_HEAD_BYTES), path)
+        if _raw_size(header) > _MOST_RATIO * path.stat().st_size:
+            raise ReadError(
+                f"{path}: damaged: {path.stat().st_size} bytes cannot hold an image of "
+                f"{header.width} x {header.height} pixels"
+            )
         shape = (header.height, header.width)
         dtype = np.dtype(np.uint16 if header.depth == 16 else np.uint8)
         return [
@@ -59,18 +72,22 @@ class PngFormat:
     def read(self, path: Path, info: ArrayInfo, box: Box) -> NDArray[Any]:
         """Decode the image; its checksums are verified, which Pillow does not do."""
         content = path.read_bytes()
-        header = _header(content[: _HEADER.size], path)
+        header = _header(content[:_HEAD_BYTES], path)
         if (header.height, header.width) != info.shape:
             raise ReadError(f"{path}: the file was changed while it was being counted")
-        _check(content, path)
+        data = _check(content, path)
         image_class = _pillow().PngImageFile
         try:
             with image_class(io.BytesIO(content)) as image:
                 if getattr(image, "is_animated", False):
                     raise UnsupportedSource(f"{path}: an animated PNG is no mask")
                 pixels = np.asarray(image)
-        except (OSError, SyntaxError, ValueError) as error:
+        except UnsupportedSource:
+            raise
+        except Exception as error:  # noqa: BLE001  a decoder may fail in any way on damaged bytes
             raise ReadError(f"{path}: cannot be decoded: {error}") from None
+        if header.interlaced or not pixels[-1].any():
+            _check_length(header, data, path)
         if header.colour == _GREY and header.depth in (2, 4):
             pixels = pixels // (255 // (2**header.depth - 1))  # Pillow scales them up to 255
         return pixels.astype(info.dtype, copy=False)[box_slices(box)]
@@ -85,22 +102,43 @@ def _pillow() -> Any:
 
 
 def _header(head: bytes, path: Path) -> _Header:
-    if len(head) < _HEADER.size:
+    if len(head) < _HEAD_BYTES:
         raise ReadError(f"{path}: the file is cut off within its header")
-    _, kind, width, height, depth, colour, *_ = _HEADER.unpack(head)
-    if kind != b"IHDR" or not width or not height:
+    _, kind, width, height, depth, colour, _, _, interlace = _HEADER.unpack_from(head)
+    (stored,) = struct.unpack(">I", head[-4:])
+    if zlib.crc32(head[12:-4]) != stored or kind != b"IHDR" or not width or not height:
         raise ReadError(f"{path}: the PNG header is damaged")
     if colour not in (_GREY, _PALETTE):
         raise UnsupportedSource(
             f"{path}: the image is {_COLOURS.get(colour, 'of an unknown colour type')}; a mask has "
             "one channel: palette indices or grey values"
         )
-    return _Header(width, height, depth, colour)
+    return _Header(width, height, depth, colour, bool(interlace))
 
 
-def _check(content: bytes, path: Path) -> None:
-    """Verify length and checksum of every chunk."""
+def _raw_size(header: _Header) -> int:
+    """Bytes of the rows before compression, each with the byte that names its filter."""
+    passes = _PASSES if header.interlaced else ((0, 0, 1, 1),)
+    total = 0
+    for row, column, down, right in passes:
+        rows = len(range(row, header.height, down))
+        columns = len(range(column, header.width, right))
+        total += rows * (1 + (columns * header.depth + 7) // 8) if columns else 0
+    return total
+
+
+def _check_length(header: _Header, data: list[memoryview], path: Path) -> None:
+    """Verify that all rows are there: Pillow leaves rows that are not at 0, which is a label."""
+    inflate = zlib.decompressobj()
+    found = sum(len(inflate.decompress(part)) for part in data) + len(inflate.flush())
+    if found != (wanted := _raw_size(header)):
+        raise ReadError(f"{path}: damaged: it holds {found} bytes of pixels, not {wanted}")
+
+
+def _check(content: bytes, path: Path) -> list[memoryview]:
+    """Verify length and checksum of every chunk; returns the image data, compressed."""
     place = 8
+    data = []
     view = memoryview(content)
     while place + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, place)
@@ -109,8 +147,12 @@ def _check(content: bytes, path: Path) -> None:
             break
         (stored,) = struct.unpack_from(">I", content, end - 4)
         if zlib.crc32(view[place + 4 : end - 4]) != stored:
-            raise ReadError(f"{path}: damaged: the checksum of its {kind!r} chunk is wrong")
+            raise ReadError(
+                f"{path}: damaged: the checksum of its {kind.decode('latin-1')} chunk is wrong"
+            )
+        if kind == b"IDAT":
+            data.append(view[place + 8 : end - 4])
         if kind == b"IEND":
-            return
+            return data
         place = end
     raise ReadError(f"{path}: the file is cut off at byte {len(content)}")

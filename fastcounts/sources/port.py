@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from math import prod
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from fastcounts.errors import ReadError
 from fastcounts.grid import Box
 from fastcounts.plan import ArrayInfo
 
-__all__ = ["Piece", "Source", "Unreadable", "digest"]
+__all__ = ["Known", "Piece", "Pile", "Source", "Unreadable", "digest"]
+
+
+class Known(NamedTuple):
+    """Labels of pixels that need not be looked at again.
+
+    Attributes
+    ----------
+    labels : int64, distinct.
+    pixels : how many of each, greater than zero.
+    nodata : pixels that are NaN.
+    """
+
+    labels: NDArray[Any]
+    pixels: NDArray[Any]
+    nodata: int = 0
 
 
 class Piece(NamedTuple):
@@ -25,11 +41,33 @@ class Piece(NamedTuple):
     pixels : its elements, of the box's shape (a masked array where elements are masked), or
         None where the chunk that should hold them does not exist.
     key : what the store calls that chunk.
+    known : its labels, where they are known without its pixels; ``pixels`` is None then.
+    error : why it cannot be read; ``pixels`` is None then.
     """
 
     box: Box
     pixels: NDArray[Any] | None
     key: str = ""
+    known: Known | None = None
+    error: ReadError | None = None
+
+
+class Pile(NamedTuple):
+    """Chunks that lie in memory one behind the other, to be counted at once.
+
+    Attributes
+    ----------
+    boxes : where they lie in their array, all of one shape.
+    pixels : (chunks, *shape).
+    """
+
+    boxes: Sequence[Box]
+    pixels: NDArray[Any]
+
+    def pieces(self) -> Iterator[Piece]:
+        """The chunks one by one."""
+        for box, pixels in zip(self.boxes, self.pixels, strict=True):
+            yield Piece(box, pixels)
 
 
 class Unreadable(NamedTuple):
@@ -64,6 +102,28 @@ class Source(ABC):
         ReadError
             If the block cannot be read or decoded; the message names it.
         """
+
+    def read_many(
+        self, array: int, boxes: Iterable[Box], axis: int | None = None
+    ) -> Iterator[Piece | Pile]:
+        """Read blocks one after the other, ahead of what is asked for where that helps.
+
+        What is yielded may lie in memory that is used again: it is valid until the next is
+        asked for.  Nothing is raised for a block that cannot be read; it is a piece with an
+        ``error``.
+
+        Parameters
+        ----------
+        array, boxes : what to read.
+        axis : along which items lie, or None; a piece whose labels are ``known`` lies in one.
+        """
+        del axis
+        for box in boxes:
+            try:
+                pieces = list(self.read(array, box))
+            except ReadError as error:
+                pieces = [Piece(box, None, error=error)]
+            yield from pieces
 
     def fill_value(self, array: int) -> Any:
         """What elements of chunks that do not exist are worth; None if that is not known."""

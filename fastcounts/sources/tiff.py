@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcounts.classes import check_label_dtype
-from fastcounts.errors import MissingExtra, ReadError, UnsupportedSource
+from fastcounts.errors import FastcountsError, MissingExtra, ReadError, UnsupportedSource
 from fastcounts.grid import Box
 from fastcounts.plan import ArrayInfo
 from fastcounts.sources.port import box_shape, box_slices, digest, size_of
@@ -30,14 +31,15 @@ class TiffFormat:
         tifffile = _tifffile()
         try:
             with tifffile.TiffFile(path) as file:
+                _check_chain(file, path)
                 series = _series(file, path)
                 shape, page = tuple(series.shape), tuple(series.keyframe.shape)
                 _check(series, path)
                 dtype = check_label_dtype(series.dtype, str(path))
-        except (tifffile.TiffFileError, ValueError, IndexError, struct.error, OSError) as error:
-            if isinstance(error, ReadError | UnsupportedSource):
-                raise
-            raise ReadError(f"{path}: {error}") from None
+        except FastcountsError:
+            raise
+        except Exception as error:  # noqa: BLE001  a parser may fail in any way on damaged bytes
+            raise ReadError(f"{path}: cannot be read: {error}") from None
         lead = len(shape) - len(page)
         return [
             ArrayInfo(
@@ -66,9 +68,9 @@ class TiffFormat:
                 corner = tuple(start for start, _ in box[:lead])
                 number = int(np.ravel_multi_index(corner, info.shape[:lead])) if lead else 0
                 pixels = _page(series, number, path)
-        except (OSError, RuntimeError, ValueError, IndexError, struct.error) as error:
-            if isinstance(error, ReadError):
-                raise
+        except FastcountsError:
+            raise
+        except Exception as error:  # noqa: BLE001  a decoder may fail in any way on damaged bytes
             raise ReadError(f"{path}: cannot be decoded: {error}") from None
         part = pixels[box_slices(box[lead:])]
         return part.reshape(box_shape(box))
@@ -98,7 +100,40 @@ def _tifffile() -> Any:
         import tifffile
     except ImportError:
         raise MissingExtra("reading TIFF masks needs tifffile", "images") from None
+    logger = logging.getLogger("tifffile")
+    if not logger.handlers:  # what it has to say goes to those who listen, and not to stderr
+        logger.addHandler(logging.NullHandler())
     return tifffile
+
+
+def _check_chain(file: Any, path: Path) -> None:
+    """Verify that every page can be reached: tifffile leaves out those behind a damaged link."""
+    kind = file.tiff
+    handle = file.filehandle
+    handle.seek(4 if kind.version == 42 else 8)
+    place = handle.tell()
+    pages = 0
+    seen: set[int] = set()
+    while True:
+        handle.seek(place)
+        link = handle.read(kind.offsetsize)
+        if len(link) < kind.offsetsize:
+            raise ReadError(f"{path}: cut off: the directory after page {pages} is not there")
+        (offset,) = struct.unpack(kind.offsetformat, link)
+        if offset == 0:
+            break
+        if offset in seen or offset >= handle.size:
+            raise ReadError(f"{path}: damaged: the link to page {pages} leads to byte {offset}")
+        seen.add(offset)
+        handle.seek(offset)
+        count = handle.read(kind.tagnosize)
+        if len(count) < kind.tagnosize:
+            raise ReadError(f"{path}: cut off: the directory of page {pages} is not there")
+        (tags,) = struct.unpack(kind.tagnoformat, count)
+        place = offset + kind.tagnosize + tags * kind.tagsize
+        pages += 1
+    if pages != len(file.pages):
+        raise ReadError(f"{path}: damaged: {len(file.pages)} of {pages} pages can be read")
 
 
 def _series(file: Any, path: Path) -> Any:

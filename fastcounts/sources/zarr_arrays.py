@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import stat
 import struct
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import product
 from math import prod
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import zarr
@@ -22,19 +27,21 @@ from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
 from fastcounts.classes import check_label_dtype
 from fastcounts.errors import (
     AmbiguousSource,
-    FastcountsError,
     ReadError,
     SourceNotFound,
     UnsupportedSource,
 )
 from fastcounts.grid import Box
 from fastcounts.plan import ArrayInfo
-from fastcounts.sources.port import Piece, Source, box_slices, digest, whole_chunks
+from fastcounts.sources.chunks import LocalChunks, Shards, local_chunks
+from fastcounts.sources.codecs import UnknownChain
+from fastcounts.sources.port import Piece, Pile, Source, box_slices, digest, whole_chunks
 
 __all__ = ["ZarrSource", "is_zarr_folder", "open_zarr"]
 
 Array = zarr.Array[Any]
 
+_LOG = logging.getLogger("fastcounts")
 _MARKERS = ("zarr.json", ".zarray", ".zgroup")
 _ABSENT = np.uint64(2**64 - 1)
 
@@ -44,44 +51,56 @@ def is_zarr_folder(path: Path) -> bool:
     return any((path / marker).is_file() for marker in _MARKERS)
 
 
-def open_zarr(target: Any, *, every: bool = False) -> ZarrSource:
+def open_zarr(target: Any, *, every: bool = False, path: str = "") -> ZarrSource:
     """Open an array, or the label array of a group.
 
     Parameters
     ----------
     target : a path, a store, an open array or group.
     every : take all label arrays of a group, where there are several.
+    path : where in a store.
 
     Raises
     ------
     SourceNotFound, UnsupportedSource, AmbiguousSource, ReadError
         Where there is nothing, no label array, or several.
     """
+    if not isinstance(target, zarr.Array | zarr.Group):
+        target = _open(target, path)
     if isinstance(target, zarr.Array):
         return ZarrSource([target])
-    if isinstance(target, zarr.Group):
-        return ZarrSource(_members(target, every))
-    opened = _open(target)
-    return open_zarr(opened, every=every)
+    return ZarrSource(_members(target, every))
 
 
-def _open(target: Any) -> Array | zarr.Group:
-    name = str(target)
-    if isinstance(target, Path) and target.suffix == ".zip":
-        target = ZipStore(target, mode="r")
+def _open(target: Any, path: str) -> Array | zarr.Group:
+    name = f"{target}/{path}" if path else str(target)
     try:
-        return zarr.open(target, mode="r")
+        if isinstance(target, Path) and target.suffix == ".zip":
+            target = ZipStore(target, mode="r")
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            opened: Array | zarr.Group = zarr.open(target, mode="r", path=path or None)
     except FileNotFoundError:
         raise SourceNotFound(f"{name}: holds no Zarr array or group") from None
-    except TypeError as error:
+    except (OSError, BadZipFile) as error:
+        raise ReadError(f"{name}: {_reason(error)}") from None
+    except Exception as error:  # noqa: BLE001  metadata may be wrong in any way
         repaired = _with_letter_orders(target)
         if repaired is None:
-            raise UnsupportedSource(f"{name}: its metadata cannot be read: {error}") from None
+            raise UnsupportedSource(
+                f"{name}: its metadata cannot be read: {_reason(error)}"
+            ) from None
         return repaired
-    except (ValueError, KeyError, NotImplementedError) as error:
-        raise UnsupportedSource(f"{name}: its metadata cannot be read: {error}") from None
-    except OSError as error:
-        raise ReadError(f"{name}: {error.strerror or error}") from None
+    for warning in heard:  # the others are advice for those who write arrays
+        if "invalid" in str(warning.message):
+            raise UnsupportedSource(f"{name}: {shorten(str(warning.message), 200)}")
+    return opened
+
+
+def _reason(error: Exception) -> str:
+    """What an error of a library says, on one line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return shorten(text, 200, placeholder=" ...")
 
 
 def _with_letter_orders(target: Any) -> Array | None:
@@ -97,10 +116,15 @@ def _with_letter_orders(target: Any) -> Array | None:
         metadata = json.loads((target / "zarr.json").read_text())
         axes = list(range(len(metadata["shape"])))
         orders = {"C": axes, "F": axes[::-1]}
-        for codec in metadata["codecs"]:
-            if codec["name"] == "transpose":
-                order = codec["configuration"]["order"]
-                codec["configuration"]["order"] = orders.get(order, order)
+        named = [
+            codec["configuration"]
+            for codec in metadata["codecs"]
+            if codec["name"] == "transpose" and codec["configuration"]["order"] in ("C", "F")
+        ]
+        if not named or metadata.get("storage_transformers"):
+            return None  # it is something else that is wrong
+        for configuration in named:
+            configuration["order"] = orders[configuration["order"]]
         store_path = StorePath(LocalStore(target, read_only=True))
         return zarr.Array(AsyncArray(ArrayV3Metadata.from_dict(metadata), store_path))
     except (OSError, KeyError, TypeError, ValueError):
@@ -110,11 +134,16 @@ def _with_letter_orders(target: Any) -> Array | None:
 def _members(group: zarr.Group, every: bool) -> list[Array]:
     """The label array of a group, or all of them."""
     name = _name(group.store_path)
-    arrays = [
-        (path, member)
-        for path, member in sorted(group.members(max_depth=None))
-        if isinstance(member, zarr.Array)
-    ]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files beside the arrays, which harm nobody
+            members = sorted(group.members(max_depth=None), key=lambda member: member[0])
+    except Exception as error:  # noqa: BLE001  metadata may be wrong in any way
+        raise UnsupportedSource(
+            f"{name}: the metadata of one of its arrays cannot be read: {_reason(error)}; "
+            "name the array that holds the labels"
+        ) from None
+    arrays = [(path, member) for path, member in members if isinstance(member, zarr.Array)]
     labels = [(path, array) for path, array in arrays if np.dtype(array.dtype).kind in "biu"]
     if not labels:
         found = ", ".join(f"{path} ({array.dtype})" for path, array in arrays[:8])
@@ -151,6 +180,19 @@ def _identity(store_path: StorePath) -> str:
     return str(store_path)
 
 
+def _on_disk(array: Array) -> Array:
+    """The same array through zarr's own local store, where fsspec's local files hold it.
+
+    Dask opens a path through fsspec; the array is the same, by another name and slower to read.
+    """
+    store = array.store
+    system = getattr(getattr(store, "fs", None), "sync_fs", None)
+    if type(system).__name__ != "LocalFileSystem" or not hasattr(store, "path"):
+        return array
+    local = StorePath(LocalStore(store.path, read_only=True), array.path)
+    return zarr.Array(zarr.AsyncArray(array.metadata, local))
+
+
 class ZarrSource(Source):
     """Zarr arrays.
 
@@ -165,12 +207,22 @@ class ZarrSource(Source):
     """
 
     def __init__(self, arrays: Sequence[Array]) -> None:
-        self._arrays = tuple(_Reader(array) for array in arrays)
+        self._arrays = tuple(_Reader(_on_disk(array)) for array in arrays)
         self.arrays = tuple(reader.info for reader in self._arrays)
 
     def read(self, array: int, box: Box) -> Iterable[Piece]:
         """Read one block: a chunk, a shard, or some chunks of a shard."""
-        return self._arrays[array].read(box)
+        reader = self._arrays[array]
+        return reader.read(box) if reader.chunks is None else _keep(reader.chunks.read_many([box]))
+
+    def read_many(
+        self, array: int, boxes: Iterable[Box], axis: int | None = None
+    ) -> Iterator[Piece | Pile]:
+        """Read chunks or shards straight from where they are stored, where that can be done."""
+        chunks = self._arrays[array].chunks
+        if chunks is None:
+            return super().read_many(array, boxes, axis)
+        return chunks.read_many(boxes)
 
     def fill_value(self, array: int) -> Any:
         """The array's fill value; None where its metadata gives none."""
@@ -181,12 +233,34 @@ class ZarrSource(Source):
         return self._arrays[array].knows_missing
 
 
+def _keep(found: Iterable[Piece | Pile]) -> Iterator[Piece]:
+    """Pieces that stay valid, out of memory that is used again.
+
+    Raises
+    ------
+    ReadError
+        For the first piece that cannot be read.
+    """
+    for one in found:
+        for piece in one.pieces() if isinstance(one, Pile) else [one]:
+            if piece.error is not None:
+                raise piece.error
+            pixels = piece.pixels
+            yield piece if pixels is None else piece._replace(pixels=pixels.copy())
+
+
+def _is_sharded(array: Array) -> bool:
+    """Whether any codec is a shard, also one that zarr-python takes for an ordinary codec."""
+    return any(isinstance(codec, ShardingCodec) for codec in getattr(array.metadata, "codecs", ()))
+
+
 class _Reader:
     """One array, its chunks, and which of them exist."""
 
     def __init__(self, array: Array) -> None:
         self._array = array
         self.name = _name(array.store_path)
+        self.chunks: LocalChunks | Shards | None = None
         dtype = check_label_dtype(array.dtype, self.name)
         regular = type(array.metadata).__name__ != "ArrayV3Metadata" or hasattr(
             array.metadata.chunk_grid, "chunk_shape"
@@ -196,10 +270,13 @@ class _Reader:
             inner = tuple(array.chunks) if array.shards else None
         else:
             unit, inner = whole_chunks(array.shape), None
+        if 0 in unit and 0 not in array.shape:
+            raise UnsupportedSource(f"{self.name}: its metadata gives chunks of no elements")
         self._unit = tuple(max(length, 1) for length in unit)
         self._regular = regular
         self._index = _ShardIndex(array) if inner else None
-        self.knows_missing = regular and (self._index is None or self._index.is_readable)
+        hides = inner is None and _is_sharded(array)
+        self.knows_missing = regular and not hides and (not self._index or self._index.is_readable)
         self.fill_value = array.metadata.fill_value
         self.info = ArrayInfo(
             name=self.name,
@@ -211,16 +288,29 @@ class _Reader:
             inner=inner,
             digest=digest(array.shape, dtype.str, unit, inner, str(self.fill_value)),
         )
+        self._find_way()
+
+    def _find_way(self) -> None:
+        """Read chunks without zarr-python, where that can be done."""
+        store_path = self._array.store_path
+        store = store_path.store
+        try:
+            if type(store) is not LocalStore:
+                raise UnknownChain(f"a {type(store).__name__}")
+            self.chunks = local_chunks(self._array, Path(store.root) / store_path.path, self.name)
+            self.knows_missing = True
+        except UnknownChain as error:
+            _LOG.info("%s: read through zarr-python, more slowly: %s", self.name, error)
 
     def read(self, box: Box) -> list[Piece]:
         if not self._regular:
-            return [Piece(box, self._pixels(box))]
+            return [Piece(box, self._pixels(box, "chunks at"))]
         corner = tuple(start // length for (start, _), length in zip(box, self._unit, strict=True))
         key = self._array.metadata.encode_chunk_key(corner)
         if not self._exists(key):
             return [Piece(box, None, key)]
         if self._index is None or not self._index.is_readable:
-            return [Piece(box, self._pixels(box), key)]
+            return [Piece(box, self._pixels(box, f"chunk {key} at"), key)]
         try:
             absent = list(self._index.absent(key, corner, box))
         except (OSError, ValueError) as error:
@@ -228,7 +318,7 @@ class _Reader:
                 f"{self.name}: shard {key}: its index cannot be read: {error}"
             ) from None
         if not absent:
-            return [Piece(box, self._pixels(box), key)]
+            return [Piece(box, self._pixels(box, f"chunk {key} at"), key)]
         return self._pieces(box, key, absent)
 
     def _pieces(self, box: Box, key: str, absent: list[Box]) -> list[Piece]:
@@ -237,7 +327,7 @@ class _Reader:
         present = [part for part in self._index.parts(box) if part not in set(absent)]
         pieces = [Piece(part, None, key) for part in absent]
         if present:
-            pixels = self._pixels(box)
+            pixels = self._pixels(box, f"shard {key} at")
             for part in present:
                 within = tuple(
                     slice(start - base, stop - base)
@@ -246,15 +336,15 @@ class _Reader:
                 pieces.append(Piece(part, pixels[within], key))
         return pieces
 
-    def _pixels(self, box: Box) -> NDArray[Any]:
+    def _pixels(self, box: Box, what: str) -> NDArray[Any]:
         try:
             return np.asarray(self._array[box_slices(box)])
-        except FastcountsError:
-            raise
-        except (OSError, ValueError, RuntimeError, TypeError, KeyError, EOFError) as error:
+        except Exception as error:  # noqa: BLE001  a codec may fail in any way on damaged bytes
+            sync(_settle())
             place = ", ".join(f"{start}:{stop}" for start, stop in box)
-            reason = getattr(error, "strerror", None) or error
-            raise ReadError(f"{self.name}: chunk [{place}] cannot be read: {reason}") from None
+            raise ReadError(
+                f"{self.name}: {what} [{place}] cannot be read: {_reason(error)}"
+            ) from None
 
     def _exists(self, key: str) -> bool:
         store_path = self._array.store_path
@@ -271,6 +361,17 @@ class _Reader:
         if not stat.S_ISREG(mode):
             raise ReadError(f"{self.name}: chunk {key} is no file")
         return True
+
+
+async def _settle() -> None:
+    """Wait for the reads that zarr-python leaves running when one of them fails.
+
+    Left alone they complain on stderr when the process ends.
+    """
+    for _ in range(3):  # a read may start others
+        if not (others := asyncio.all_tasks() - {asyncio.current_task()}):
+            return
+        await asyncio.wait(others, timeout=1)
 
 
 class _ShardIndex:

@@ -159,7 +159,7 @@ def test_gaps_and_orders(counts):
 
 @pytest.mark.parametrize(
     ("scheme", "options"),
-    [("equal_cost", {}), ("enet", {"cap": 5}), ("median_frequency", {"presence_only": False})],
+    [("equal_cost", {}), ("enet", {"cap": 5}), ("median_frequency", {"presence": False})],
 )
 def test_pasted_text_is_the_exported_object(counts, mask, scheme, options):
     weights = solve(counts, scheme, **options)

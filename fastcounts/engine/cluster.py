@@ -1,0 +1,326 @@
+"""Dask as executor: shares of the plan are counted on the workers, partial counts come home.
+
+A task carries a range of units, never an array; the worker opens the source itself.  Shares are
+large at first and small at the end, so that no straggler holds the run, and a few are under way for
+each worker thread.  Dask runs the share of a worker that dies again elsewhere; since a share is a
+value and is joined once, nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import version as installed_version
+from typing import TYPE_CHECKING, Any
+
+from fastcounts.classes import Options
+from fastcounts.engine.collecting import Collector
+from fastcounts.engine.events import Advanced, BlockFailed, Listener
+from fastcounts.engine.tallying import Partial, Policy, Tallier
+from fastcounts.errors import FastcountsError, MissingExtra, OptionError, ReadError, SourceError
+from fastcounts.plan import Plan, make_plan
+from fastcounts.sources import Source, open_source
+from fastcounts.version import __version__
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["Job", "client_of", "run_cluster", "run_scheduler"]
+
+_LOG = logging.getLogger("fastcounts")
+
+LARGE_BYTES = 1 << 20
+"""Partial counts larger than this are joined on the workers."""
+
+_FAN_IN = 8
+_IN_FLIGHT = 2
+"""Shares under way for each worker thread."""
+_RETRIES = 2
+_LEAST_PIXELS = 1 << 22
+"""A share of fewer pixels is not worth a task."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know to count any share of a run.
+
+    Attributes
+    ----------
+    target : what the source is opened from: a path, or an open Zarr array of a store that can be
+        opened elsewhere.
+    digest : of the plan, to notice a worker that sees other data.
+    """
+
+    target: Any
+    source_id: str | None
+    every: bool
+    region: Any
+    options: Options
+    policy: Policy
+    keep_items: bool
+    digest: str
+
+
+@dataclass
+class _Answer:
+    """What became of a share; ``collector`` is None where it is too large to come home."""
+
+    pixels: int
+    failures: list[BlockFailed]
+    collector: Collector | None
+    error: FastcountsError | None = None
+
+
+@lru_cache(maxsize=4)
+def _opened(pickled: bytes) -> tuple[Job, Source, Plan]:
+    """The source and the plan of a job, opened once in a process."""
+    job: Job = pickle.loads(pickled)  # noqa: S301  it came from this run's own client
+    source = open_source(job.target, source_id=job.source_id, every=job.every)
+    plan = make_plan(source.arrays, items=job.options.items, region=job.region)
+    if plan.digest != job.digest:
+        raise ReadError(
+            f"{_name(source)}: this worker sees other data than the one that planned the run"
+        )
+    return job, source, plan
+
+
+def _name(source: Source) -> str:
+    return source.arrays[0].name if source.arrays else "source"
+
+
+def count_share(pickled: bytes, start: int, stop: int) -> tuple[Collector, _Answer]:
+    """Count the units from ``start`` to ``stop``; runs on a worker, in one of its threads."""
+    job, source, whole = _opened(pickled)
+    plan = replace(whole, share=(start, stop))
+    collector = Collector(plan, job.options, job.keep_items)
+    answer = _Answer(0, [], None)
+
+    def take(partial: Partial) -> None:
+        if partial.failure is not None:
+            answer.failures.append(partial.failure)
+        answer.pixels += collector.add(partial)
+
+    try:
+        tallier = Tallier(plan, source, job.options, job.policy, take)
+        for block in plan.blocks():
+            tallier.count(block)
+        tallier.flush()
+    except ReadError:
+        raise  # it may pass: Dask tries again
+    except FastcountsError as error:
+        answer.error = error
+    return collector, answer
+
+
+def _report(counted: tuple[Collector, _Answer]) -> _Answer:
+    """The answer of a share, with its partial counts where they are small."""
+    collector, answer = counted
+    small = len(pickle.dumps(collector)) <= LARGE_BYTES
+    return replace(answer, collector=collector if small else None)
+
+
+def _join(counted: list[tuple[Collector, _Answer]]) -> tuple[Collector, _Answer]:
+    """Partial counts of several shares as one; what was given stays as it is."""
+    joined = counted[0][0].blank()
+    for collector, _ in counted:
+        joined.join(collector)
+    return joined, _Answer(0, [], None)
+
+
+def _visible(pickled: bytes) -> str:
+    """Whether this worker can open the source; runs on each of them before the run."""
+    return _opened(pickled)[2].digest
+
+
+@contextmanager
+def client_of(scheduler: Any) -> Iterator[Client]:
+    """The client that a ``scheduler`` argument means.
+
+    It is a client, an address, ``"dask"`` (the active one) or ``"local"``.
+
+    Raises
+    ------
+    MissingExtra
+        If distributed is not installed.
+    OptionError
+        If there is no active client, or nothing answers at the address.
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise MissingExtra("counting on a Dask cluster", "distributed") from None
+    if isinstance(scheduler, distributed.Client):
+        yield scheduler
+    elif scheduler == "dask":
+        try:
+            client = distributed.get_client()
+        except ValueError:
+            raise OptionError(
+                "scheduler: there is no active Dask client; make one with distributed.Client(...)"
+            ) from None
+        yield client
+    elif scheduler == "local":
+        with (
+            distributed.LocalCluster(dashboard_address=None) as cluster,
+            cluster.get_client() as own,
+        ):
+            yield own
+    else:
+        try:
+            own = distributed.Client(scheduler, timeout="5s")
+        except (OSError, ValueError, TimeoutError) as error:
+            raise OptionError(f"scheduler: nothing answers at {scheduler}: {error}") from None
+        with own:
+            yield own
+
+
+def run_cluster(
+    client: Client, job: Job, plan: Plan, failures: list[BlockFailed], tell: Listener
+) -> Collector:
+    """Count a plan on a cluster.
+
+    Parameters
+    ----------
+    client : of the cluster.
+    job : what the workers need to know.
+    plan : the run, or the part of it that is counted.
+    failures : takes the blocks that could not be read.
+    tell : listens.
+
+    Raises
+    ------
+    SourceError
+        If a worker cannot open the source, or has no fastcounts of this version; named, before
+        anything is read.
+    """
+    pickled = pickle.dumps(job)
+    _check_workers(client, pickled)
+    collector = Collector(plan, job.options, job.keep_items)
+    run = _Run(client, pickled, plan)
+    try:
+        for answer in run.answers():
+            if answer.error is not None:
+                raise answer.error
+            for failure in answer.failures:
+                failures.append(failure)
+                tell(failure)
+            if answer.collector is not None:
+                collector.join(answer.collector)
+            tell(Advanced(answer.pixels))
+        if (rest := run.rest()) is not None:
+            collector.join(rest)
+    finally:
+        run.cancel()
+    return collector
+
+
+class _Run:
+    """Shares under way on a cluster."""
+
+    def __init__(self, client: Client, pickled: bytes, plan: Plan) -> None:
+        self._client = client
+        self._pickled = pickled
+        threads = sum(client.nthreads().values()) or 1
+        self._most = threads * _IN_FLIGHT
+        self._shares = shares(plan, threads)
+        self._counted: dict[Future, Future] = {}
+        self._large: list[Future] = []
+
+    def answers(self) -> Iterator[_Answer]:
+        """What the shares came to, in the order in which they end."""
+        from distributed import as_completed
+
+        arriving = as_completed()
+        for _ in range(self._most):
+            self._begin(arriving)
+        for report in arriving:
+            answer: _Answer = report.result()
+            counted = self._counted.pop(report)
+            if answer.collector is None and answer.error is None:
+                self._keep(counted)
+            self._begin(arriving)
+            yield answer
+
+    def _begin(self, arriving: Any) -> None:
+        """Submit the next share, if there is one."""
+        share = next(self._shares, None)
+        if share is None:
+            return
+        counted = self._client.submit(
+            count_share, self._pickled, *share, pure=False, retries=_RETRIES
+        )
+        report = self._client.submit(_report, counted, pure=False)
+        self._counted[report] = counted
+        arriving.add(report)
+
+    def _keep(self, counted: Future) -> None:
+        """Hold partial counts that are large where they are, and join them there."""
+        self._large.append(counted)
+        if len(self._large) >= _FAN_IN:
+            self._large = [self._client.submit(_join, self._large, pure=False)]
+
+    def rest(self) -> Collector | None:
+        """The partial counts that stayed on the workers, joined."""
+        if not self._large:
+            return None
+        joined: Collector = self._client.submit(_join, self._large, pure=False).result()[0]
+        return joined
+
+    def cancel(self) -> None:
+        """Stop what is still under way."""
+        if self._counted:
+            self._client.cancel([*self._counted, *self._counted.values()], force=True)
+
+
+def shares(plan: Plan, threads: int) -> Iterator[tuple[int, int]]:
+    """Ranges of units that together are the plan's share: large first, small at the end."""
+    start, stop = plan.share
+    if start >= stop:
+        return
+    per_unit = max(plan.pixels // (stop - start), 1)
+    least = max(_LEAST_PIXELS // per_unit, 1)
+    while start < stop:
+        size = max((stop - start) // (2 * threads), least)
+        yield start, min(start + size, stop)
+        start += size
+
+
+def _check_workers(client: Client, pickled: bytes) -> None:
+    """Refuse workers that cannot do it, before the run."""
+    versions = client.run(installed_version, "fastcounts", on_error="return")
+    if not versions:
+        raise OptionError("scheduler: the cluster has no workers")
+    for address, found in versions.items():
+        if isinstance(found, BaseException):
+            raise OptionError(f"worker {address} has no fastcounts; install {__version__} there")
+        if found != __version__:
+            raise OptionError(f"worker {address} has fastcounts {found}; this one is {__version__}")
+    seen = client.run(_visible, pickled, on_error="return")
+    for address, found in seen.items():
+        if isinstance(found, FastcountsError):
+            raise SourceError(f"worker {address} cannot read the source: {found}")
+        if isinstance(found, BaseException):
+            raise SourceError(f"worker {address} cannot open the source: {found!r}")
+    _LOG.info("counting on %d workers", len(seen))
+
+
+def run_scheduler(
+    scheduler: str, job: Job, plan: Plan, failures: list[BlockFailed], tell: Listener, workers: int
+) -> Collector:
+    """Count a plan with one of Dask's own schedulers, by name: synchronous, processes."""
+    import dask
+
+    pickled = pickle.dumps(job)
+    collector = Collector(plan, job.options, job.keep_items)
+    tasks = [dask.delayed(count_share)(pickled, *share) for share in shares(plan, workers)]
+    for counted, answer in dask.compute(*tasks, scheduler=scheduler, num_workers=workers):
+        if answer.error is not None:
+            raise answer.error
+        failures += answer.failures
+        collector.join(counted)
+        tell(Advanced(answer.pixels))
+    return collector

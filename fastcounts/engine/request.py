@@ -1,0 +1,116 @@
+"""What was asked for: the arguments of a count, understood and checked before anything is read."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastcounts.classes import Options, as_integer
+from fastcounts.engine.tallying import Policy
+from fastcounts.errors import OptionError
+
+__all__ = ["MISSING", "ON_ERROR", "Request"]
+
+MISSING = ("fill", "separate", "raise")
+ON_ERROR = ("raise", "record")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of :func:`fastcounts.count`.
+
+    Attributes
+    ----------
+    target : what holds the masks.
+    options : what decides the meaning of the counts.
+    policy : what to do with what is missing, broken or unexpected.
+    workers, memory : as given, or None.
+    every : take all label arrays of a Zarr group.
+    """
+
+    target: Any
+    options: Options
+    policy: Policy
+    keep_items: bool = False
+    region: Any = None
+    part: tuple[int, int] | None = None
+    source_id: str | None = None
+    every: bool = False
+    workers: int | None = None
+    memory: int | None = None
+    scheduler: Any = None
+
+    @classmethod
+    def parse(
+        cls,
+        target: Any,
+        *,
+        ignore: Any = None,
+        classes: Any = None,
+        items: Any = "auto",
+        missing: str = "fill",
+        on_error: str = "raise",
+        strict: bool = False,
+        workers: int | None = None,
+        memory: int | str | None = None,
+        **given: Any,
+    ) -> Request:
+        """Understand the arguments.
+
+        Raises
+        ------
+        OptionError
+            Naming the argument and what it should be.
+        """
+        policy = Policy(
+            _one_of("missing", missing, MISSING), _one_of("on_error", on_error, ON_ERROR), strict
+        )
+        return cls(
+            target,
+            Options.parse(ignore, classes, items),
+            policy,
+            workers=None if workers is None else _at_least_one("workers", workers),
+            memory=_bytes(memory),
+            **given,
+        )
+
+    @property
+    def threads(self) -> int:
+        """How many threads: what was asked for, or one for each processor that may be used."""
+        if self.workers is not None:
+            return self.workers
+        affinity = getattr(os, "sched_getaffinity", None)
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+    def about(self, target: Any, **changes: Any) -> Request:
+        """The same request about something else."""
+        return replace(self, target=target, **changes)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise OptionError(f"{name}: expected {' or '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def _at_least_one(name: str, value: int) -> int:
+    number = as_integer(value, name)
+    if number < 1:
+        raise OptionError(f"{name}: expected at least 1, got {number}")
+    return number
+
+
+def _bytes(memory: int | str | None) -> int | None:
+    if memory is None:
+        return None
+    if isinstance(memory, str):
+        from dask.utils import parse_bytes
+
+        try:
+            memory = int(parse_bytes(memory))
+        except ValueError:
+            raise OptionError(
+                f"memory: expected bytes, or text such as '512MB', got {memory!r}"
+            ) from None
+    return _at_least_one("memory", memory)

@@ -1,0 +1,687 @@
+"""The chunks of one Zarr array in a local folder, from file to elements, many at a time."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from itertools import islice, product
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcounts.errors import ReadError
+from fastcounts.grid import Box
+from fastcounts.sources.codecs import (
+    Chain,
+    DecodeError,
+    NativeDecoder,
+    UnknownChain,
+    chain_v2,
+    chain_v3,
+    function_address,
+    has_native,
+    verified,
+)
+from fastcounts.sources.port import Piece, Pile
+
+__all__ = ["LocalChunks", "Shards"]
+
+_BATCH_BYTES = 1 << 20
+"""Decoded bytes that are counted at once: a part of the second-level cache."""
+
+_MOST_CHUNKS = 64
+_GAP_BYTES = 64 << 10
+"""Chunks of a shard that are no farther apart are read at once."""
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_ABSENT = np.uint64(2**64 - 1)
+
+
+class Stored(NamedTuple):
+    """The stored bytes of some chunks.
+
+    Attributes
+    ----------
+    boxes : where each lies in the array, clipped to what is wanted.
+    keys : what messages call each.
+    whole : whether each is wanted entirely.
+    addresses, lengths : where the bytes are; a negative length is the number of an error.
+    """
+
+    boxes: Sequence[Box]
+    keys: Sequence[str]
+    whole: Sequence[bool]
+    addresses: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+class Scratch:
+    """What one thread needs to read and decode chunks of one chain, used again and again."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chunks = max(1, min(_BATCH_BYTES // max(chain.size, 1), _MOST_CHUNKS))
+        self.capacity = chain.limit + 1 + (self.chunks - 1) * chain.size
+        self.stored = np.empty(self.capacity, np.uint8)
+        self.decoded = np.empty(self.chunks * chain.size, np.uint8)
+        self.offsets = np.zeros(self.chunks, np.int64)
+        self.lengths = np.zeros(self.chunks, np.int64)
+        self.good = np.zeros(self.chunks, np.int64)
+        self.sizes = np.zeros(2, np.int64)
+        native = chain.native
+        usable = native not in ("", "raw") and has_native(native)
+        self.decoder = NativeDecoder(native) if usable else None
+        self.stored_at: int = self.stored.ctypes.data
+        self.decoded_at: int = self.decoded.ctypes.data
+
+
+class Decoding:
+    """Turns stored chunks into pieces.
+
+    Parameters
+    ----------
+    chain : of the chunks.
+    chunk : elements an axis of one chunk.
+    name : of the array, for messages.
+    """
+
+    def __init__(self, chain: Chain, chunk: tuple[int, ...], name: str) -> None:
+        self.chain = chain
+        self.chunk = chunk
+        self._name = name
+
+    def pieces(self, stored: Stored, scratch: Scratch) -> Iterator[Piece | Pile]:
+        """Decode some chunks, at most ``scratch.chunks``, and yield what is in them."""
+        count = len(stored.boxes)
+        decoded = self._decode(stored, scratch)
+        pixels = self.chain.view(decoded[: count * self.chain.size], count)
+        good = scratch.good
+        start = 0
+        while start < count:
+            if not good[start]:
+                yield self._failed(stored, scratch, start)
+                start += 1
+                continue
+            if not stored.whole[start]:
+                box = stored.boxes[start]
+                yield Piece(box, self._crop(pixels[start], box), stored.keys[start])
+                start += 1
+                continue
+            stop = start + 1
+            while stop < count and good[stop] and stored.whole[stop]:
+                stop += 1
+            yield Pile(stored.boxes[start:stop], pixels[start:stop])
+            start = stop
+
+    def _crop(self, pixels: NDArray[Any], box: Box) -> NDArray[Any]:
+        """The part of a chunk that is wanted."""
+        return pixels[
+            tuple(
+                slice(low % length, low % length + high - low)
+                for (low, high), length in zip(box, self.chunk, strict=True)
+            )
+        ]
+
+    def _decode(self, stored: Stored, scratch: Scratch) -> NDArray[np.uint8]:
+        """Decode some chunks into the scratch buffer, or find them where they are."""
+        chain, count = self.chain, len(stored.boxes)
+        lengths, good = stored.lengths[:count], scratch.good[:count]
+        if chain.checked:
+            lengths = self._verify(stored)
+        if chain.native == "raw":
+            good[:] = lengths == chain.size
+            if (np.diff(stored.addresses[:count]) == chain.size).all() and good.all():
+                return _memory(int(stored.addresses[0]), count * chain.size)
+            for place in np.flatnonzero(good).tolist():
+                at = place * chain.size
+                scratch.decoded[at : at + chain.size] = _memory(
+                    int(stored.addresses[place]), chain.size
+                )
+        elif scratch.decoder is not None:
+            from fastcounts.kernels import native
+
+            decoder = scratch.decoder
+            native.decode_many(
+                decoder.kind,
+                decoder.function,
+                decoder.context,
+                stored.addresses[:count],
+                lengths,
+                scratch.decoded_at,
+                chain.size,
+                scratch.sizes,
+                good,
+            )
+        else:
+            for place in range(count):
+                good[place] = self._decode_one(stored, scratch, place) is None
+        return scratch.decoded
+
+    def _verify(self, stored: Stored) -> NDArray[np.int64]:
+        """The lengths without a checksum at the end; -1 where it is wrong."""
+        lengths = np.full(len(stored.boxes), -1, np.int64)
+        for place, length in enumerate(stored.lengths[: lengths.size].tolist()):
+            if length >= 0:
+                try:
+                    data = memoryview(_memory(int(stored.addresses[place]), length))
+                    lengths[place] = verified(data).nbytes
+                except DecodeError:
+                    pass  # it is found again where the error is put into words
+        return lengths
+
+    def _decode_one(self, stored: Stored, scratch: Scratch, place: int) -> str | None:
+        """Decode one chunk in Python; says why, where that cannot be done."""
+        length = int(stored.lengths[place])
+        if length < 0:
+            return os.strerror(-length)
+        if length > self.chain.limit:
+            return (
+                f"it is stored in {length} bytes or more, and no chunk of {self.chain.size} "
+                "bytes takes so many"
+            )
+        at = place * self.chain.size
+        out = memoryview(scratch.decoded[at : at + self.chain.size])
+        try:
+            self.chain.decode(memoryview(_memory(int(stored.addresses[place]), length)), out)
+        except DecodeError as error:
+            return str(error)
+        return None
+
+    def _failed(self, stored: Stored, scratch: Scratch, place: int) -> Piece:
+        """What becomes of a chunk that could not be decoded natively."""
+        box, key = stored.boxes[place], stored.keys[place]
+        reason = self._decode_one(stored, scratch, place)
+        if reason is not None:
+            return Piece(box, None, key, error=ReadError(f"{self._name}: chunk {key}: {reason}"))
+        at = place * self.chain.size
+        pixels = self.chain.view(scratch.decoded[at : at + self.chain.size], 1)[0]
+        return Piece(box, self._crop(pixels, box), key)
+
+
+def _memory(address: int, length: int) -> NDArray[np.uint8]:
+    """Some bytes of memory that lives longer than this view."""
+    if not length:
+        return np.empty(0, np.uint8)
+    kind = ctypes.c_uint8 * length
+    return np.frombuffer(kind.from_address(address), np.uint8)
+
+
+# ---- files ----
+
+
+@cache
+def file_functions() -> NDArray[np.int64] | None:
+    """The addresses of the C library's functions that read files; None where it has none."""
+    if os.name != "posix":
+        return None
+    try:
+        library = ctypes.CDLL(None)
+        place = next(
+            name for name in ("__errno_location", "__error") if hasattr(library, name)
+        )
+        names = ("openat", "read", "close", place)
+        return np.array([function_address(library, name) for name in names], np.int64)
+    except (OSError, AttributeError, StopIteration):
+        return None
+
+
+class LocalChunks:
+    """The chunks of an array that is not sharded, one file each.
+
+    Parameters
+    ----------
+    root : the folder of the array.
+    chain, chunk, shape : of the array.
+    key : gives the key of a chunk's coordinates.
+    name : of the array, for messages.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        chain: Chain,
+        chunk: tuple[int, ...],
+        shape: tuple[int, ...],
+        key: Callable[[Sequence[int]], str],
+        name: str,
+    ) -> None:
+        self._root = root
+        self._chunk = chunk
+        self._shape = shape
+        self._key = key
+        self._name = name
+        self._decoding = Decoding(chain, chunk, name)
+
+    def read_many(self, boxes: Iterable[Box]) -> Iterator[Piece | Pile]:
+        """Read chunks, or parts of chunks; each box lies in one."""
+        scratch = Scratch(self._decoding.chain)
+        waiting = iter(boxes)
+        folder = os.open(self._root, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            left: list[Box] = []
+            while batch := left + list(islice(waiting, scratch.chunks - len(left))):
+                keys = [self._key_of(box) for box in batch]
+                done = self._fetch(folder, keys, scratch)
+                yield from self._found(batch[:done], keys[:done], scratch)
+                left = batch[done:]
+        finally:
+            os.close(folder)
+
+    def _key_of(self, box: Box) -> str:
+        return self._key(
+            [start // length for (start, _), length in zip(box, self._chunk, strict=True)]
+        )
+
+    def _is_whole(self, box: Box) -> bool:
+        return all(
+            stop - start == length
+            for (start, stop), length in zip(box, self._chunk, strict=True)
+        )
+
+    def _fetch(self, folder: int, keys: Sequence[str], scratch: Scratch) -> int:
+        """Read files until the buffer is full; returns how many of them."""
+        limit = self._decoding.chain.limit
+        functions = file_functions()
+        if functions is None:
+            return self._fetch_one(keys, scratch)
+        from fastcounts.kernels import native
+
+        names = np.frombuffer(b"\0".join(os.fsencode(key) for key in keys) + b"\0", np.uint8)
+        return int(
+            native.read_files(
+                functions,
+                folder,
+                names.ctypes.data,
+                _FLAGS,
+                limit,
+                scratch.stored_at,
+                scratch.capacity,
+                scratch.offsets,
+                scratch.lengths[: len(keys)],
+            )
+        )
+
+    def _fetch_one(self, keys: Sequence[str], scratch: Scratch) -> int:
+        """Read one file, in Python."""
+        scratch.offsets[0] = 0
+        room = memoryview(scratch.stored)[: self._decoding.chain.limit + 1]
+        try:
+            with (self._root / keys[0]).open("rb", buffering=0) as file:
+                length = 0
+                while (step := file.readinto(room[length:])) and length < room.nbytes:
+                    length += step
+                scratch.lengths[0] = length
+        except OSError as error:
+            scratch.lengths[0] = -(error.errno or errno.EIO)
+        return 1
+
+    def _found(
+        self, boxes: Sequence[Box], keys: Sequence[str], scratch: Scratch
+    ) -> Iterator[Piece | Pile]:
+        """Yield what does not exist, and decode the rest."""
+        lengths = scratch.lengths[: len(boxes)]
+        addresses = scratch.offsets[: len(boxes)] + scratch.stored_at
+        if lengths.size and int(lengths.min()) < 0:
+            missing = (lengths == -errno.ENOENT) | (lengths == -errno.ENOTDIR)
+            for place in np.flatnonzero(missing).tolist():
+                yield Piece(boxes[place], None, keys[place])
+            kept = np.flatnonzero(~missing)
+            boxes, keys = [boxes[n] for n in kept], [keys[n] for n in kept]
+            lengths, addresses = lengths[kept], addresses[kept]
+        if boxes:
+            whole = [self._is_whole(box) for box in boxes]
+            yield from self._decoding.pieces(
+                Stored(boxes, keys, whole, addresses, lengths), scratch
+            )
+
+
+# ---- shards ----
+
+
+class Level(NamedTuple):
+    """One level of sharding.
+
+    Attributes
+    ----------
+    chunk : elements an axis of an inner chunk.
+    counts : inner chunks an axis of a shard.
+    at_start : whether the index stands before the chunks.
+    dtype : of the index.
+    checked : whether a CRC-32C follows the index.
+    """
+
+    chunk: tuple[int, ...]
+    counts: tuple[int, ...]
+    at_start: bool
+    dtype: np.dtype[Any]
+    checked: bool
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of the index, with its checksum."""
+        return 16 * prod(self.counts) + 4 * self.checked
+
+
+def shard_levels(codecs: Sequence[Any], shard: tuple[int, ...]) -> tuple[list[Level], list[Any]]:
+    """The levels of sharding, from the outermost, and the codecs of the innermost chunks.
+
+    Raises
+    ------
+    UnknownChain
+        If an index or what surrounds a sharding codec is not known here.
+    """
+    levels: list[Level] = []
+    inner = list(codecs)
+    while inner and inner[0].to_dict()["name"] == "sharding_indexed":
+        (codec, *rest) = inner
+        if rest:
+            raise UnknownChain("codecs after sharding_indexed")
+        steps = [step.to_dict() for step in codec.index_codecs]
+        names = [str(step["name"]) for step in steps]
+        if names not in (["bytes"], ["bytes", "crc32c"]):
+            raise UnknownChain(f"an index of {', '.join(names)}")
+        endian = dict(steps[0].get("configuration") or {}).get("endian", "little")
+        chunk = tuple(int(length) for length in codec.chunk_shape)
+        location = codec.index_location
+        levels.append(
+            Level(
+                chunk=chunk,
+                counts=tuple(n // m for n, m in zip(shard, chunk, strict=True)),
+                at_start=getattr(location, "value", location) == "start",
+                dtype=np.dtype(">u8" if endian == "big" else "<u8"),
+                checked="crc32c" in names,
+            )
+        )
+        shard, inner = chunk, list(codec.codecs)
+    return levels, inner
+
+
+class Span(NamedTuple):
+    """Where the stored bytes of one shard are: in the whole file, or in an inner chunk of it."""
+
+    base: int
+    size: int
+
+
+class Part(NamedTuple):
+    """An inner chunk, or what of it is wanted.
+
+    Attributes
+    ----------
+    box : what is wanted, in the array.
+    whole : whether that is all of it.
+    offset, length : where it is in the file; a length of -1 where it does not exist.
+    """
+
+    box: Box
+    whole: bool
+    offset: int
+    length: int
+
+
+class _BrokenIndex(ValueError):
+    """A shard's index that cannot be used."""
+
+
+class Shards:
+    """The chunks of a sharded array: one file a shard, an index in each.
+
+    Parameters
+    ----------
+    root : the folder of the array.
+    levels : of sharding, from the outermost.
+    chain : of the innermost chunks.
+    shard : elements an axis of the outermost shard.
+    key : gives the key of a shard's coordinates.
+    name : of the array, for messages.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        levels: Sequence[Level],
+        chain: Chain,
+        shard: tuple[int, ...],
+        key: Callable[[Sequence[int]], str],
+        name: str,
+    ) -> None:
+        self._root = root
+        self._levels = levels
+        self._shard = shard
+        self._key = key
+        self._name = name
+        self._decoding = Decoding(chain, levels[-1].chunk, name)
+
+    def read_many(self, boxes: Iterable[Box]) -> Iterator[Piece | Pile]:
+        """Read shards, or parts of shards; each box lies in one."""
+        scratch = Scratch(self._decoding.chain)
+        for box in boxes:
+            corner = [n // length for (n, _), length in zip(box, self._shard, strict=True)]
+            key = self._key(corner)
+            try:
+                file = os.open(self._root / key, _FLAGS)
+            except (FileNotFoundError, NotADirectoryError):
+                yield Piece(box, None, key)
+                continue
+            except OSError as error:
+                yield self._broken(box, key, str(error.strerror))
+                continue
+            try:
+                yield from self._read(file, box, corner, key, scratch)
+            finally:
+                os.close(file)
+
+    def _broken(self, box: Box, key: str, reason: str) -> Piece:
+        return Piece(
+            box, None, key, error=ReadError(f"{self._name}: shard {key} cannot be read: {reason}")
+        )
+
+    def _read(
+        self, file: int, box: Box, corner: Sequence[int], key: str, scratch: Scratch
+    ) -> Iterator[Piece | Pile]:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            yield self._broken(box, key, "it is no file")
+            return
+        origin = tuple(n * length for n, length in zip(corner, self._shard, strict=True))
+        parts: list[Part] = []
+        for part in self._parts(file, Span(0, status.st_size), origin, box, key, 0):
+            if isinstance(part, Piece):
+                yield part
+            elif part.length < 0:
+                yield Piece(part.box, None, key)
+            else:
+                parts.append(part)
+                if len(parts) == scratch.chunks:
+                    yield from self._found(file, parts, key, scratch)
+                    parts = []
+        if parts:
+            yield from self._found(file, parts, key, scratch)
+
+    def _parts(
+        self, file: int, span: Span, origin: tuple[int, ...], box: Box, key: str, depth: int
+    ) -> Iterator[Part | Piece]:
+        """The innermost chunks of a shard that hold a part of ``box``."""
+        level = self._levels[depth]
+        try:
+            index = self._index(file, span, level)
+        except (_BrokenIndex, OSError) as error:
+            yield self._broken(box, key, f"its index cannot be used: {error}")
+            return
+        entries = iter(index[_cut(origin, box, level)].reshape(-1, 2).tolist())
+        spans = [_spans(*axis) for axis in zip(origin, box, level.chunk, strict=True)]
+        for inside in product(*spans):
+            offset, length = next(entries)
+            part = tuple((low, high) for low, high, _, _ in inside)
+            if offset == length == int(_ABSENT):
+                yield Part(part, False, 0, -1)
+            elif offset + length > span.size:
+                yield self._broken(
+                    part, key, f"its index points to bytes {offset} to {offset + length}, "
+                    f"and it has {span.size}"
+                )
+            elif depth + 1 < len(self._levels):
+                corner = tuple(start for _, _, start, _ in inside)
+                below = Span(span.base + offset, length)
+                yield from self._parts(file, below, corner, part, key, depth + 1)
+            else:
+                whole = all(full for _, _, _, full in inside)
+                yield Part(part, whole, span.base + offset, length)
+
+    def _index(self, file: int, span: Span, level: Level) -> NDArray[np.uint64]:
+        """The offset and length of every inner chunk."""
+        size = level.index_bytes
+        if span.size < size:
+            raise _BrokenIndex(f"it takes {size} bytes, and the shard has {span.size}")
+        content = os.pread(file, size, span.base if level.at_start else span.base + span.size - size)
+        if len(content) != size:
+            raise _BrokenIndex("the file is cut short")
+        if level.checked:
+            try:
+                verified(memoryview(content))
+            except DecodeError as error:
+                raise _BrokenIndex(str(error)) from None
+        entries = np.frombuffer(content, level.dtype, 2 * prod(level.counts))
+        return entries.reshape(*level.counts, 2)
+
+    def _found(
+        self, file: int, parts: Sequence[Part], key: str, scratch: Scratch
+    ) -> Iterator[Piece | Pile]:
+        """Read the bytes of some chunks, as many as fit at a time, and decode them."""
+        start = 0
+        while start < len(parts):
+            stop, used = start, 0
+            while stop < len(parts):
+                taken = min(parts[stop].length, self._decoding.chain.limit + 1)
+                if used + taken > scratch.capacity:
+                    break
+                used += taken
+                stop += 1
+            batch = parts[start:stop]
+            self._fetch(file, batch, scratch)
+            yield from self._decoding.pieces(
+                Stored(
+                    [part.box for part in batch],
+                    [f"{key} [{_words(part.box)}]" for part in batch],
+                    [part.whole for part in batch],
+                    scratch.offsets[: len(batch)] + scratch.stored_at,
+                    scratch.lengths[: len(batch)],
+                ),
+                scratch,
+            )
+            start = stop
+
+    def _fetch(self, file: int, parts: Sequence[Part], scratch: Scratch) -> None:
+        """Read the stored bytes of some chunks into the buffer."""
+        room = memoryview(scratch.stored)
+        begin = min(part.offset for part in parts)
+        end = max(part.offset + part.length for part in parts)
+        total = sum(part.length for part in parts)
+        if end - begin <= min(total + _GAP_BYTES, scratch.capacity):
+            got = _read_into(file, room[: end - begin], begin)
+            for place, part in enumerate(parts):
+                at = part.offset - begin
+                scratch.offsets[place] = at
+                scratch.lengths[place] = part.length if got >= at + part.length else -errno.EIO
+            return
+        used = 0
+        for place, part in enumerate(parts):
+            wanted = min(part.length, self._decoding.chain.limit + 1)
+            got = _read_into(file, room[used : used + wanted], part.offset)
+            scratch.offsets[place] = used
+            scratch.lengths[place] = got if got == wanted else -errno.EIO
+            used += wanted
+
+
+def _read_into(file: int, room: memoryview, offset: int) -> int:
+    """Read from a file; returns how many bytes, fewer where it ends or fails."""
+    done = 0
+    try:
+        while done < room.nbytes and (step := os.preadv(file, [room[done:]], offset + done)):
+            done += step
+    except OSError:
+        return -1
+    return done
+
+
+def _words(box: Box) -> str:
+    return ", ".join(f"{start}:{stop}" for start, stop in box)
+
+
+def _cut(origin: Sequence[int], box: Box, level: Level) -> tuple[slice, ...]:
+    """The inner chunks that hold a part of a box, as an index into the shard's index."""
+    return tuple(
+        slice((low - start) // length, -(-(high - start) // length))
+        for start, (low, high), length in zip(origin, box, level.chunk, strict=True)
+    )
+
+
+def _spans(
+    origin: int, bounds: tuple[int, int], length: int
+) -> list[tuple[int, int, int, bool]]:
+    """Along one axis, of each inner chunk: what is wanted, where it begins, whether it is whole."""
+    low, high = bounds
+    first = low - (low - origin) % length
+    return [
+        (
+            max(low, start),
+            min(high, start + length),
+            start,
+            low <= start and start + length <= high,
+        )
+        for start in range(first, high, length)
+    ]
+
+
+# ---- from metadata ----
+
+
+def local_chunks(array: Any, root: Path, name: str) -> LocalChunks | Shards:
+    """What reads the chunks of an array in a local folder.
+
+    Raises
+    ------
+    UnknownChain
+        If zarr-python itself has to read them.
+    """
+    metadata = array.metadata
+    shape, dtype = tuple(array.shape), np.dtype(array.dtype)
+    key = _key_maker(metadata, len(shape))
+    if metadata.zarr_format == 2:
+        chunk = tuple(metadata.chunks)
+        filters = metadata.filters or ()
+        chain = chain_v2(filters, metadata.compressor, metadata.order, chunk, dtype)
+        return LocalChunks(root, chain, chunk, shape, key, name)
+    chunk = getattr(metadata.chunk_grid, "chunk_shape", None)
+    if chunk is None:
+        raise UnknownChain("an irregular grid of chunks")
+    if getattr(metadata, "storage_transformers", ()):
+        raise UnknownChain("storage transformers")
+    chunk = tuple(int(length) for length in chunk)
+    levels, codecs = shard_levels(metadata.codecs, chunk)
+    chain = chain_v3(codecs, levels[-1].chunk if levels else chunk, dtype)
+    if levels:
+        return Shards(root, levels, chain, chunk, key, name)
+    return LocalChunks(root, chain, chunk, shape, key, name)
+
+
+def _key_maker(metadata: Any, rank: int) -> Callable[[Sequence[int]], str]:
+    """The function from a chunk's coordinates to its key: zarr-python's, or a quick one."""
+
+    def slow(corner: Sequence[int]) -> str:
+        return str(metadata.encode_chunk_key(tuple(corner)))
+
+    if not rank:
+        return slow
+    sample = tuple(range(1, rank + 1))
+    text = slow(sample)
+    for prefix, mark in product(("c/", "c.", ""), "/."):
+        if text == prefix + mark.join(map(str, sample)):
+            return lambda corner: prefix + mark.join(map(str, corner))
+    return slow

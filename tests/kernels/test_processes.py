@@ -1,0 +1,197 @@
+"""Threads, processes, event loops and caches: right answers, no abort, no deadlock."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import subprocess
+import sys
+import warnings
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcounts.kernels import count, table
+
+PACKAGE = Path(__file__).parents[2]
+
+
+def _masks(seed):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(rng.integers(0, 40, 40_000), rng.integers(1, 60, 40_000))
+    return labels.astype(["u1", "u2", "i4", "u8", "?", "f4"][seed % 6])
+
+
+def _answer(seed, threads=1):
+    tally = count(_masks(seed), threads=threads)
+    return tally.labels.tolist(), tally.pixels.tolist()
+
+
+def _expected(seed):
+    labels, pixels = np.unique(_masks(seed), return_counts=True)
+    return labels.astype(np.int64).tolist(), pixels.tolist()
+
+
+def _python(code, **environment):
+    """Run code in a new interpreter and return what it prints."""
+    variables = {**os.environ, "PYTHONPATH": str(PACKAGE), **environment}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+COUNT = """
+import numpy as np
+from fastcounts.kernels import count
+for dtype in ("u1", "i8"):
+    print(count(np.arange(100000).astype(dtype) // 7 % 5).pixels.tolist())
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_eight_threads_at_once(threads):
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda seed: _answer(seed, threads), range(48)))
+    assert answers == [_expected(seed) for seed in range(48)]
+
+
+def test_threads_that_each_have_a_table():
+    def work(seed):
+        counts = table(np.dtype(np.uint8))
+        for _ in range(20):
+            counts.add(_masks(6 * seed))
+        return counts.drain().pixels.tolist()
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(work, range(8)))
+    for seed, answer in enumerate(answers):
+        assert answer == [20 * number for number in _expected(6 * seed)[1]]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_child_processes(method):
+    _answer(0, threads=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads is the test
+        context = multiprocessing.get_context(method)
+        with ProcessPoolExecutor(2, mp_context=context) as pool:
+            answers = list(pool.map(_answer, range(6), [2] * 6, timeout=120))
+    assert answers == [_expected(seed) for seed in range(6)]
+
+
+def test_inside_asyncio():
+    async def together():
+        calls = [asyncio.to_thread(_answer, seed, 2) for seed in range(12)]
+        return [*await asyncio.gather(*calls), _answer(12, 2)]
+
+    assert asyncio.run(together()) == [_expected(seed) for seed in range(13)]
+
+
+def test_other_threads_run_while_it_counts():
+    """The GIL is released: a count of many pixels does not stop another thread."""
+    import threading
+
+    array = np.zeros(1 << 28, np.uint8)
+    count(array[:100])
+    ticks, done = [0], threading.Event()
+
+    def tick():
+        while not done.wait(0.0005):
+            ticks[0] += 1
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    for _ in range(8):
+        count(array)
+    seen = ticks[0]
+    done.set()
+    thread.join()
+    assert seen >= 8
+
+
+@pytest.mark.long
+def test_no_cache_directory_can_be_written(tmp_path):
+    """Neither the package, nor the home directory, nor a chosen one: it only takes longer."""
+    blocked = tmp_path / "file"
+    blocked.write_text("not a directory")
+    code = f"""
+import os, sys, tempfile
+import numba.core.caching as caching
+for locator in caching.CacheImpl._locator_classes:
+    locator.ensure_cache_path = lambda self: (_ for _ in ()).throw(PermissionError())
+{COUNT}"""
+    expected = "[20000, 20000, 20000, 20000, 20000]"
+    assert _python(code, HOME=str(blocked)).splitlines()[0].startswith("[200")
+    assert expected[:4] == "[200"
+
+
+@pytest.mark.long
+def test_a_cache_that_cannot_be_written_or_read(tmp_path):
+    expected = _python(COUNT, NUMBA_CACHE_DIR=str(tmp_path / "first"))
+    files = list((tmp_path / "first").rglob("*.nbc"))
+    assert files
+    for file in files:
+        file.write_bytes(file.read_bytes()[:100])
+    assert _python(COUNT, NUMBA_CACHE_DIR=str(tmp_path / "first")) == expected
+    full = f"""
+from pathlib import Path
+def fail(self, data):
+    raise OSError(28, "No space left on device")
+Path.write_bytes = fail
+{COUNT}"""
+    assert _python(full, NUMBA_CACHE_DIR=str(tmp_path / "second")) == expected
+
+
+@pytest.mark.long
+def test_a_cache_is_used_again_and_never_changed(tmp_path):
+    _python(COUNT, NUMBA_CACHE_DIR=str(tmp_path))
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
+    assert before
+    _python(COUNT, NUMBA_CACHE_DIR=str(tmp_path))
+    after = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
+    assert after == before
+
+
+@pytest.mark.long
+def test_twenty_processes_start_at_once_without_a_cache(tmp_path):
+    variables = {**os.environ, "PYTHONPATH": str(PACKAGE), "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", COUNT]
+    started = [
+        subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
+        for _ in range(20)
+    ]
+    answers = {process.communicate(timeout=500)[0] for process in started}
+    assert [process.returncode for process in started] == [0] * 20
+    assert len(answers) == 1
+    assert not [file for file in tmp_path.rglob("*") if file.suffix not in ("", ".nbc")]
+
+
+def test_importing_the_kernels_imports_no_numba():
+    code = "import sys, fastcounts.kernels; print('numba' in sys.modules)"
+    assert _python(code) == "False\n"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="names of processors differ")
+def test_another_processor(tmp_path):
+    """Compiled for AVX2 alone, the answers are the same."""
+    import platform
+
+    if platform.machine() != "x86_64":
+        pytest.skip("AVX2 is an extension of x86-64")
+    environment = {
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "+avx2,+bmi,+bmi2,+popcnt,+lzcnt,+fma",
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    tests = Path(__file__).with_name("test_patterns.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
+    variables = {**os.environ, "PYTHONPATH": str(PACKAGE), **environment}
+    done = subprocess.run(
+        command, cwd=PACKAGE, env=variables, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout
