@@ -22,6 +22,7 @@ __all__ = [
     "check_label_dtype",
     "concatenate_labels",
     "labels_from_integers",
+    "read_labels",
     "sum_by_label",
 ]
 
@@ -81,6 +82,23 @@ def labels_from_integers(values: Sequence[int]) -> Labels:
     if low < 0 or high >= 2 * _SIGNED_END:
         raise LabelRangeError(_range_message(low, high))
     return np.array(values, np.uint64)
+
+
+def read_labels(values: Any, field: str) -> Labels:
+    """Labels from a file: a list, or an array of an archive; raises FormatError."""
+    if isinstance(values, np.ndarray):
+        if values.dtype not in (np.int64, np.uint64) or values.ndim != 1:
+            raise FormatError(f"{field}: expected a column of integers, got {values.dtype}")
+        return as_labels(values)
+    if not isinstance(values, list):
+        raise FormatError(f"{field}: expected a list of whole numbers, got {type(values).__name__}")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise FormatError(f"{field}: expected whole numbers, got {value!r}")
+    try:
+        return labels_from_integers(values)
+    except LabelRangeError as error:
+        raise FormatError(f"{field}: {error}") from None
 
 
 def _range_message(low: int, high: int) -> str:
@@ -352,8 +370,12 @@ class Options:
             classes = data["classes"]
             if classes is not None:
                 classes = {int(label): name for label, name in classes.items()}
+            if not isinstance(data["ignore"], list):
+                raise TypeError("ignore: expected a list")
             return cls.parse(data["ignore"], classes, data["items"])
-        except (KeyError, AttributeError, TypeError, ValueError) as error:
+        except KeyError as error:
+            raise FormatError(f"options: {error} is missing") from None
+        except (AttributeError, TypeError, ValueError) as error:
             raise FormatError(f"options: {error}") from None
 
 

@@ -23,6 +23,7 @@ from fastcounts.classes import (
     as_labels,
     concatenate_labels,
     labels_from_integers,
+    read_labels,
     sum_by_label,
 )
 from fastcounts.covers import Covers
@@ -35,7 +36,7 @@ from fastcounts.errors import (
     OptionError,
     SourceNotFound,
 )
-from fastcounts.files import write_whole
+from fastcounts.files import whole_number, whole_numbers, write_whole
 from fastcounts.items import ItemTable, OpenItem
 from fastcounts.ledger import MOST_PIXELS, Ignored, Ledger
 
@@ -121,6 +122,11 @@ class Counts:
                 return f"{name}: a negative number"
         if self.labels.size > 1 and not np.all(self.labels[1:] > self.labels[:-1]):
             return "labels: expected in ascending order, each once"
+        if np.any(self.options.is_ignored(self.labels)):
+            return "labels: one of them is ignored"
+        classes = self.options.classes
+        if classes is not None and not np.array_equal(classes.labels, self.labels):
+            return "labels: they are not those of options.classes"
         counted = exact_sum(self.pixels)
         if counted != self.ledger.counted:
             return f"pixels add up to {counted}, and the ledger says counted {self.ledger.counted}"
@@ -491,24 +497,20 @@ class Counts:
         missing = [name for name in _FIELDS if name not in data]
         if missing:
             raise FormatError(f"{missing[0]}: the field is missing")
-        try:
-            labels = labels_from_integers([_integer(n, "labels") for n in data["labels"]])
-            columns = {
-                name: np.array([_integer(n, name) for n in data[name]], np.int64)
-                for name in _COLUMNS
-            }
-            items = _integer(data["items"], "items")
-            open_items = tuple(OpenItem.from_dict(item) for item in data["open_items"])
-        except (TypeError, OverflowError) as error:
-            raise FormatError(f"a column cannot be read: {error}") from None
+        if not isinstance(data["provenance"], Mapping):
+            raise FormatError("provenance: expected an object")
+        if not isinstance(data["open_items"], list):
+            raise FormatError("open_items: expected a list")
         table = data.get("item_table")
+        options = Options.from_dict(data["options"])
+        _check_names(data, options)
         return cls(
-            labels=labels,
-            **columns,
-            items=items,
+            labels=read_labels(data["labels"], "labels"),
+            **{name: whole_numbers(data[name], name) for name in _COLUMNS},
+            items=whole_number(data["items"], "items"),
             ledger=Ledger.from_dict(data["ledger"]),
-            options=Options.from_dict(data["options"]),
-            open_items=open_items,
+            options=options,
+            open_items=tuple(OpenItem.from_dict(item) for item in data["open_items"]),
             item_table=None if table is None else ItemTable.from_dict(table),
             covers=Covers.from_list(data["covers"]),
             provenance=data["provenance"],
@@ -724,7 +726,7 @@ def _parse(content: bytes) -> Any:
             if "item_table" in data:
                 data["item_table"] |= {name: archive[name] for name in _TABLE_ARRAYS}
             return data
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except Exception as error:  # noqa: BLE001  a damaged archive may fail in any way
         raise FormatError(f"no counts file: {error}") from None
 
 
@@ -762,10 +764,14 @@ def _natural(value: Any, what: str) -> int:
     return number
 
 
-def _integer(value: Any, field_name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise FormatError(f"{field_name}: expected whole numbers, got {value!r}")
-    return value
+def _check_names(data: Mapping[str, Any], options: Options) -> None:
+    """Refuse names that were edited without the options from which they follow."""
+    classes = options.classes
+    names = {str(label): name for label, name in classes.names.items()} if classes else {}
+    groups = {str(label): list(m) for label, m in classes.members.items()} if classes else {}
+    for field_name, expected in (("names", names), ("members", groups)):
+        if data.get(field_name, expected) != expected:
+            raise FormatError(f"{field_name}: they are not those of options.classes")
 
 
 def _column(values: Mapping[int, int], labels: Labels, name: str) -> Pixels:

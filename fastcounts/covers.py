@@ -76,7 +76,7 @@ class Piece:
         if self.grid == other.grid:
             return _overlap(self.blocks, other.blocks)
         mine = list(self.boxes())
-        return any(intersect(a, b) for b in other.boxes() for a in mine)
+        return any(intersect(a, b) is not None for b in other.boxes() for a in mine)
 
     @property
     def is_whole(self) -> bool:

@@ -35,6 +35,7 @@ __all__ = [
     "expected_share",
     "flags",
     "log_weight_errors",
+    "of_images",
     "variance_blow_up",
 ]
 
@@ -296,6 +297,14 @@ def effective_images(counts: Counts) -> Floats:
     Raises
     ------
     PresenceNeeded : there is no table of items.
+
+    Examples
+    --------
+    >>> import numpy as np, fastcounts as fc
+    >>> masks = np.array([[0, 0, 0, 1], [0, 0, 1, 1]], dtype=np.uint8)
+    >>> counts = fc.count(masks, items=0, keep_items=True)
+    >>> effective_images(counts).round(3).tolist()
+    [1.923, 1.8]
     """
     _, columns, pixels = _entries(counts, "effective_images")
     size = counts.labels.size
@@ -327,6 +336,14 @@ def log_weight_errors(counts: Counts, reference: int | None = None) -> Floats:
     ------
     PresenceNeeded : there is no table of two items or more.
     OptionError : the reference is no class with pixels.
+
+    Examples
+    --------
+    >>> import numpy as np, fastcounts as fc
+    >>> masks = np.array([[0, 0, 0, 1], [0, 0, 1, 1]], dtype=np.uint8)
+    >>> counts = fc.count(masks, items=0, keep_items=True)
+    >>> log_weight_errors(counts).round(3).tolist()
+    [0.0, 0.533]
     """
     rows, columns, pixels = _entries(counts, "log_weight_errors")
     images = len(counts.item_table or ())
@@ -383,6 +400,14 @@ def expected_share(
     ------
     PresenceNeeded : there is no table of items.
     OptionError : a batch of no image, or of more than there are.
+
+    Examples
+    --------
+    >>> import numpy as np, fastcounts as fc
+    >>> masks = np.array([[0, 0, 0, 1], [0, 0, 1, 1]], dtype=np.uint8)
+    >>> counts = fc.count(masks, items=0, keep_items=True)
+    >>> expected_share(counts, fc.solve(counts, "equal_cost").values).round(3).tolist()
+    [0.509, 0.491]
     """
     _entries(counts, "expected_share")
     table = counts.item_table
@@ -489,7 +514,17 @@ def _flags_of_images(counts: Counts) -> list[dict[str, Any]]:
 
 
 def of_images(counts: Counts) -> dict[str, Any]:
-    """Diagnostics that need presence or the table of items, and what is missing for the others."""
+    """Diagnostics that need presence or the table of items, and what is missing for the others.
+
+    Parameters
+    ----------
+    counts : the classes.
+
+    Returns
+    -------
+    dict with ``presence_share``, ``effective_images`` and ``log_weight_errors``, (K,) float64 each,
+    where they can be had; ``missing`` says what the others need.
+    """
     found: dict[str, Any] = {}
     missing: dict[str, str] = {}
     if counts.items >= 2:

@@ -1,4 +1,4 @@
-"""Output files that are whole or not there at all."""
+"""Files: written whole or not at all, and the numbers in them read without rounding."""
 
 from __future__ import annotations
 
@@ -6,10 +6,35 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from fastcounts.errors import OptionError
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["write_whole"]
+from fastcounts.errors import FormatError, OptionError
+
+__all__ = ["whole_number", "whole_numbers", "write_whole"]
+
+
+def whole_number(value: Any, field: str) -> int:
+    """A number from a file, which must be whole; raises FormatError that names the field."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise FormatError(f"{field}: expected a whole number, got {value!r}")
+    return value
+
+
+def whole_numbers(values: Any, field: str) -> NDArray[np.int64]:
+    """A column of numbers from a file: a list, or an array of an archive."""
+    if isinstance(values, np.ndarray):
+        if values.dtype != np.int64 or values.ndim != 1:
+            raise FormatError(f"{field}: expected a column of int64, got {values.dtype}")
+        return values
+    if not isinstance(values, list):
+        raise FormatError(f"{field}: expected a list of whole numbers, got {type(values).__name__}")
+    try:
+        return np.array([whole_number(value, field) for value in values], np.int64)
+    except OverflowError:
+        raise FormatError(f"{field}: a number is more than int64 holds") from None
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:

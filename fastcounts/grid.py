@@ -104,6 +104,25 @@ class Grid:
             box[axis] = (max(begin, (base + start) * chunk), min(end, (base + stop + 1) * chunk))
         return tuple(box)
 
+    def each(self, start: int, stop: int) -> Iterator[Box]:
+        """The boxes of the chunks ``start`` to ``stop - 1``, one by one."""
+        if not self._counts:
+            yield from [()] * (stop - start)
+            return
+        fastest = self.order[-1]
+        chunk, (begin, end) = self.chunks[fastest], self.bounds[fastest]
+        while start < stop:
+            low = self._coordinates(start)
+            length = min(self._counts[-1] - low[-1], stop - start)
+            box = self._box(low, low)
+            before, after = box[:fastest], box[fastest + 1 :]
+            edge = (self._span[fastest][0] + low[-1]) * chunk
+            for left in range(edge, edge + length * chunk, chunk):
+                right = left + chunk
+                inside = (max(left, begin), min(right, end))
+                yield (*before, inside, *after)
+            start += length
+
     def boxes(self, start: int, stop: int) -> Iterator[Box]:
         """Boxes that together hold the chunks ``start`` to ``stop - 1``, each element once.
 

@@ -14,10 +14,11 @@ from fastcounts.classes import (
     Pixels,
     as_labels,
     concatenate_labels,
-    labels_from_integers,
+    read_labels,
     sum_by_label,
 )
 from fastcounts.errors import FormatError, IncompatibleCounts, OptionError
+from fastcounts.files import whole_number, whole_numbers
 
 __all__ = ["ItemKey", "ItemTable", "OpenItem"]
 
@@ -48,6 +49,8 @@ class OpenItem:
     pixels: Pixels
 
     def __post_init__(self) -> None:
+        for array in (self.labels, self.pixels):
+            array.flags.writeable = False
         if not 0 <= self.seen <= self.total or int(self.pixels.sum()) > self.seen:
             raise IncompatibleCounts(
                 f"{self.key.source} item {self.key.item}: {self.seen} of {self.total} pixels seen, "
@@ -90,15 +93,23 @@ class OpenItem:
     def from_dict(cls, data: Any) -> OpenItem:
         """Read what :meth:`to_dict` wrote; raises FormatError that names the field."""
         try:
+            labels = read_labels(data["labels"], "open_items: labels")
+            pixels = whole_numbers(data["pixels"], "open_items: pixels")
+            if labels.size != pixels.size or np.any(pixels < 0):
+                raise FormatError("open_items: pixels: expected one number a label, none negative")
+            if (item := whole_number(data["item"], "open_items: item")) < 0:
+                raise FormatError(f"open_items: item: expected at least 0, got {item}")
             return cls(
-                ItemKey(str(data["source"]), int(data["item"])),
-                int(data["seen"]),
-                int(data["total"]),
-                labels_from_integers([int(label) for label in data["labels"]]),
-                np.array(data["pixels"], np.int64).reshape(len(data["labels"])),
+                ItemKey(str(data["source"]), item),
+                whole_number(data["seen"], "open_items: seen"),
+                whole_number(data["total"], "open_items: total"),
+                labels,
+                pixels,
             )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"open_items: {error!r}") from None
+        except IncompatibleCounts as error:
+            raise FormatError(f"open_items: {error}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,12 +241,12 @@ class ItemTable:
     def from_dict(cls, data: Mapping[str, Any]) -> ItemTable:
         """Read what :meth:`to_dict` wrote; raises FormatError that names the field."""
         try:
-            labels = data["labels"]
-            if not isinstance(labels, np.ndarray):
-                labels = labels_from_integers([int(label) for label in labels])
-            sources = [str(source) for source in data["sources"]]
+            labels = read_labels(data["labels"], "item_table: labels")
+            sources = data["sources"]
+            if not isinstance(sources, list) or not all(isinstance(s, str) for s in sources):
+                raise FormatError("item_table: sources: expected a list of names")
             source, items, offsets, pixels = (
-                np.asarray(data[name], np.int64)
+                whole_numbers(data[name], f"item_table: {name}")
                 for name in ("source", "items", "offsets", "pixels")
             )
             if (
@@ -243,6 +254,8 @@ class ItemTable:
                 or source.shape != items.shape
                 or offsets[0] != 0
                 or np.any(np.diff(offsets) < 0)
+                or np.any(pixels < 0)
+                or np.any(source < 0)
                 or not offsets[-1] == labels.size == pixels.size
             ):
                 raise ValueError("the lengths of its columns do not fit together")
@@ -251,7 +264,9 @@ class ItemTable:
                 for place, item in zip(source.tolist(), items.tolist(), strict=True)
             ]
             return cls.of(keys, offsets, labels, pixels)
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        except FormatError:
+            raise
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise FormatError(f"item_table: {error!r}") from None
 
 

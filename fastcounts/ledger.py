@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fastcounts.errors import CountsOverflow, FormatError, LedgerError
+from fastcounts.files import whole_number
 
 __all__ = ["Ignored", "Ledger", "Place", "Unexpected"]
 
@@ -183,13 +184,13 @@ class Ledger:
         """Read what :meth:`to_dict` wrote; raises FormatError or LedgerError."""
         try:
             numbers = {
-                name: _whole(data[name], f"ledger.{name}")
+                name: whole_number(data[name], f"ledger.{name}")
                 for name in ("total", "counted", "filled", "nodata", "missing", "failed")
             }
             ignored = {
                 int(label): Ignored(
                     *(
-                        _whole(entry[name], f"ledger.ignored.{label}.{name}")
+                        whole_number(entry[name], f"ledger.ignored.{label}.{name}")
                         for name in ("pixels", "presence", "presence_pixels_total")
                     )
                 )
@@ -197,7 +198,7 @@ class Ledger:
             }
             unexpected = {
                 int(label): Unexpected(
-                    _whole(entry["pixels"], f"ledger.unexpected.{label}.pixels"),
+                    whole_number(entry["pixels"], f"ledger.unexpected.{label}.pixels"),
                     tuple(
                         (str(source), int(item), tuple(int(n) for n in at))
                         for source, item, at in entry["places"]
@@ -210,12 +211,6 @@ class Ledger:
                 raise
             raise FormatError(f"ledger: {error!r}") from None
         return cls(ignored=ignored, unexpected=unexpected, **numbers)
-
-
-def _whole(value: Any, field_name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise FormatError(f"{field_name}: expected a whole number, got {value!r}")
-    return value
 
 
 def _join_unexpected(

@@ -125,8 +125,11 @@ class Plan:
                 yield from _joined(array, grid, start, stop)
                 continue
             limit = max(self.most_bytes // max(info.dtype.itemsize, 1), 1)
-            for ordinal in range(start, stop):
-                for box in divide(grid.box(ordinal), info.inner, limit, grid.order):
+            for unit in grid.each(start, stop):
+                if info.inner is None:
+                    yield Block(array, unit)
+                    continue
+                for box in divide(unit, info.inner, limit, grid.order):
                     yield Block(array, box)
 
     @cached_property

@@ -589,6 +589,15 @@ def bootstrap(
     -----
     Efron (1979). A class in ``df`` images is absent from about ``exp(-df)`` of the replicates, so
     that none in three images or fewer has a finite interval at 95 %.
+
+    Examples
+    --------
+    >>> import numpy as np, fastcounts as fc
+    >>> masks = np.array([[0, 0, 0, 1], [0, 0, 1, 1]], dtype=np.uint8)
+    >>> counts = fc.count(masks, items=0, keep_items=True)
+    >>> found = bootstrap(counts, "inverse", replicates=100)
+    >>> found.low.round(3).tolist(), found.high.round(3).tolist()
+    ([1.0, 1.0], [1.0, 3.0])
     """
     record = describe_scheme(scheme)
     chosen = _options(record, options)
@@ -1054,6 +1063,10 @@ def answer_costs(tally: Tally, eps: Any = None, costs: Any = None) -> Floats | N
     tally : the classes.
     eps : what each answer leaves to the other classes, one number a class.
     costs : (K, K) the matrix itself.
+
+    Raises
+    ------
+    OptionError : numbers of another shape, or none that are costs.
     """
     size = tally.labels.size
     if costs is not None:

@@ -359,7 +359,7 @@ def test_the_examples_of_the_page_run(capsys):
         except ModuleNotFoundError as error:
             if error.name not in ("tensorflow", "torch"):
                 raise
-    assert "{0: 0.508" in capsys.readouterr().out
+    assert "{0: 0.4166" in capsys.readouterr().out
 
 
 if __name__ == "__main__":

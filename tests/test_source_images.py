@@ -75,15 +75,12 @@ def tiff(array: np.ndarray, **options: Any) -> Case:
     return make
 
 
-def page_by_page(array: np.ndarray, **options: Any) -> Case:
+def page_by_page(array: np.ndarray, bigtiff: bool = False, **options: Any) -> Case:
     def make(folder: Path) -> tuple[Path, list[np.ndarray]]:
-        with tifffile.TiffWriter(
-            folder / "mask.tif", bigtiff=options.pop("bigtiff", False)
-        ) as file:
+        options.update(photometric="minisblack", contiguous=False, metadata=None)
+        with tifffile.TiffWriter(folder / "mask.tif", bigtiff=bigtiff) as file:
             for page in array:
-                file.write(
-                    page, photometric="minisblack", contiguous=False, metadata=None, **options
-                )
+                file.write(page, **options)
         return folder / "mask.tif", [array]
 
     return make

@@ -42,6 +42,8 @@ _IN_FLIGHT = 2
 _RETRIES = 2
 _LEAST_PIXELS = 1 << 22
 """A share of fewer pixels is not worth a task."""
+_SHARES = 16
+"""The smallest share is about this part of what a thread does in all."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,7 @@ def count_share(pickled: bytes, start: int, stop: int) -> tuple[Collector, _Answ
 
     try:
         tallier = Tallier(plan, source, job.options, job.policy, take)
-        for block in plan.blocks():
-            tallier.count(block)
+        tallier.count_many(plan.blocks())
         tallier.flush()
     except ReadError:
         raise  # it may pass: Dask tries again
@@ -234,11 +235,11 @@ class _Run:
         """What the shares came to, in the order in which they end."""
         from distributed import as_completed
 
-        arriving = as_completed()
+        arriving = as_completed(with_results=True)
         for _ in range(self._most):
             self._begin(arriving)
-        for report in arriving:
-            answer: _Answer = report.result()
+        answer: _Answer
+        for report, answer in arriving:
             counted = self._counted.pop(report)
             if answer.collector is None and answer.error is None:
                 self._keep(counted)
@@ -282,7 +283,7 @@ def shares(plan: Plan, threads: int) -> Iterator[tuple[int, int]]:
     if start >= stop:
         return
     per_unit = max(plan.pixels // (stop - start), 1)
-    least = max(_LEAST_PIXELS // per_unit, 1)
+    least = max(_LEAST_PIXELS // per_unit, (stop - start) // (_SHARES * threads), 1)
     while start < stop:
         size = max((stop - start) // (2 * threads), least)
         yield start, min(start + size, stop)

@@ -302,18 +302,23 @@ def _run_threads(
 ) -> Collector:
     collector = Collector(plan, request.options, request.keep_items)
 
-    def hire(send: Callable[[Partial], None]) -> Tallier:
-        return Tallier(plan, source, request.options, request.policy, send)
+    def hire(send: Callable[[Partial | Advanced], None]) -> Tallier:
+        def advance(pixels: int) -> None:
+            send(Advanced(pixels))
+
+        return Tallier(plan, source, request.options, request.policy, send, advance)
 
     if not plan.pixels:
         return collector
     with closing(run_threads(plan.blocks(), plan.pixels, plan.workers, bind(hire))) as messages:
         for message in messages:
+            if isinstance(message, Advanced):
+                tell(message)
+                continue
             if message.failure is not None:
                 failures.append(message.failure)
                 tell(message.failure)
-            if pixels := collector.add(message):
-                tell(Advanced(pixels))
+            collector.add(message)
     return collector
 
 
@@ -337,6 +342,7 @@ def _provenance(
         "seconds": round(seconds, 6),
         "workers": plan.workers,
         "skipped": len(source.skipped),
+        "chunks": source.chunks_met(),
         "failures": [
             {
                 "name": failure.name,

@@ -205,7 +205,7 @@ def _plan(shape: tuple[int, ...], dtype: np.dtype[Any], options: Options, region
 
 
 def _tally(
-    block: NDArray[Any], context: _Context, block_id: tuple[int, ...] | None = None
+    block: Any, context: _Context, block_id: tuple[int, ...] | None = None
 ) -> NDArray[np.object_]:
     """Count one block; the answer is one object, in an array of the block's rank."""
     place = block_id or ()
@@ -284,7 +284,7 @@ def _rank(parts: Any) -> int:
 
 def _finish(joined: Any, context: _Context, begun: str) -> Counts:
     """The counts of the whole array."""
-    found = joined[()] if isinstance(joined, np.ndarray) else joined
+    found: Any = joined[()] if isinstance(joined, np.ndarray) else joined
     plan = context.plan
     if isinstance(found, Collector) and plan is not None:
         collector = Collector(plan, context.options, context.keep_items)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastcounts.classes import Labels
 from fastcounts.grid import Box
@@ -61,7 +63,7 @@ class Places:
     def _smallest(self, hits: np.ndarray, origin: tuple[int, ...], key: ItemKey) -> list[Place]:
         """The first places in the order of item, then coordinate."""
         axis = self._axis
-        order = hits if axis is None else np.moveaxis(hits, axis, 0)
+        order: NDArray[Any] = hits if axis is None else np.moveaxis(hits, axis, 0)
         flat = np.flatnonzero(order)[:PLACES]
         places: list[Place] = []
         for index in (

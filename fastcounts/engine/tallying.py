@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from math import isnan
+from time import perf_counter
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,9 @@ from fastcounts.plan import Block, Plan
 from fastcounts.sources import Known, Piece, Pile, Source
 
 __all__ = ["Partial", "Policy", "Tallier"]
+
+_MOST_KNOWN = 1024
+_TELL_SECONDS = 0.1
 
 _LOOK_PIXELS = 8 << 20
 """Where classes are given: pixels after which labels of no class are looked for."""
@@ -86,6 +91,7 @@ class Tallier:
     ----------
     plan, source, options, policy : what is counted, and how.
     send : takes the partial counts.
+    advance : told every now and then how many pixels more are accounted for.
     """
 
     def __init__(
@@ -95,12 +101,16 @@ class Tallier:
         options: Options,
         policy: Policy,
         send: Callable[[Partial], None],
+        advance: Callable[[int], None] | None = None,
     ) -> None:
         self._plan = plan
         self._source = source
         self._options = options
         self._policy = policy
         self._send = send
+        self._advance = advance
+        self._news = 0
+        self._told = perf_counter()
         self._axis = plan.item_axis()
         self._places = Places(self._axis)
         self._tables: dict[str, kernels.Table] = {}
@@ -128,8 +138,8 @@ class Tallier:
         NonIntegralLabel, UnexpectedLabel
             For pixels that are no labels.
         """
-        for array, group in groupby(blocks, key=lambda block: block.array):
-            boxes = (block.box for block in group)
+        for array, group in groupby(blocks, key=itemgetter(0)):
+            boxes = map(itemgetter(1), group)
             for found in self._source.read_many(array, boxes, self._axis):
                 if isinstance(found, Pile):
                     self._count_pile(array, found)
@@ -139,6 +149,8 @@ class Tallier:
     def flush(self) -> None:
         """Hand over what is left."""
         self._hand_over()
+        self._told = 0.0
+        self._account(0)
         if self._places.found:
             self._send(Partial(0, _none(), _none(), np.zeros(1, np.int64), places=self._places))
 
@@ -157,14 +169,19 @@ class Tallier:
 
     def _count_pile(self, array: int, pile: Pile) -> None:
         """Count chunks of one item at once, and others one by one."""
-        axis = self._axis
+        axis, start = self._axis, 0
         if axis is not None:
             start, stop = pile.boxes[0][axis]
             if stop - start != 1 or any(box[axis][0] != start for box in pile.boxes):
                 for piece in pile.pieces():
                     self._count_found(array, piece)
                 return
-        self._turn_to(array, 0 if axis is None else start)
+        self._turn_to(array, start)
+        if pile.known is not None:
+            self._add_known(pile.known)
+            self._saw(volume(pile.boxes[0]) * len(pile.boxes), pile.boxes)
+            return
+        assert pile.pixels is not None
         try:
             self._table(array).add(pile.pixels)
         except NonIntegralLabel as error:
@@ -183,10 +200,21 @@ class Tallier:
     def _saw(self, pixels: int, boxes: Iterable[Box]) -> None:
         """Note what was counted of the current item."""
         self._seen += pixels
+        self._account(pixels)
         if self._options.classes is not None:
             self._boxes.extend(boxes)
             if self._seen >= _LOOK_PIXELS:
                 self._hand_over()
+
+    def _account(self, pixels: int) -> None:
+        """Say how far the work is; an item may be as large as the whole array."""
+        if self._advance is None:
+            return
+        self._news += pixels
+        now = perf_counter()
+        if now - self._told > _TELL_SECONDS:
+            self._advance(self._news)
+            self._news, self._told = 0, now
 
     def _by_item(self, piece: Piece) -> Iterator[tuple[int | None, Piece]]:
         """The piece with its item's number; None stands for several that are counted at once."""
@@ -210,8 +238,7 @@ class Tallier:
     def _count_piece(self, array: int, number: int, piece: Piece) -> None:
         self._turn_to(array, number)
         if piece.known is not None:
-            self._known.append(piece.known)
-            self._nodata += piece.known.nodata
+            self._add_known(piece.known)
         elif piece.pixels is None:
             self._count_absent(array, piece)
         elif isinstance(piece.pixels, np.ma.MaskedArray):
@@ -219,6 +246,17 @@ class Tallier:
         else:
             self._add(array, piece.pixels, piece.box)
         self._saw(volume(piece.box), [piece.box])
+
+    def _add_known(self, known: Known) -> None:
+        """Add labels of the current item that need no counting."""
+        self._known.append(known)
+        self._nodata += known.nodata
+        if len(self._known) == _MOST_KNOWN:
+            labels, (pixels,) = sum_by_label(
+                [known.labels for known in self._known],
+                [[known.pixels for known in self._known]],
+            )
+            self._known = [Known(as_labels(labels), pixels)]
 
     def _table(self, array: int) -> kernels.Table:
         dtype = self._plan.arrays[array].dtype
@@ -376,6 +414,7 @@ class Tallier:
                 self._places.look(partial.unexpected_labels, piece, key)
                 self._refuse(array, partial.unexpected_labels)
         self._send(partial)
+        self._account(volume(piece.box))
 
     def _sort_rows(self, partial: Partial) -> None:
         """Fold labels into classes, and take out those of no class."""
@@ -419,3 +458,4 @@ class Tallier:
                 failure=BlockFailed(name, block.box, pixels, reason),
             )
         )
+        self._account(pixels)

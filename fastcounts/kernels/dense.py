@@ -40,8 +40,8 @@ __all__ = [
     "collect",
     "count1",
     "count8",
-    "count_items8",
     "count16",
+    "count_items8",
     "count_tile8",
     "settle_pairs",
 ]
@@ -263,7 +263,7 @@ def collect(bins: int, rows: int, columns: int, patterns: int, pixels: int) -> A
 
     There must be room for 8 more than are found.
     """
-    found = 0
+    found: Any = 0
     for begin in range(0, columns, 8):
         some = np.int64(0)
         for row in range(rows):
@@ -293,7 +293,7 @@ def count_items8(
     there are. Return how many items there was room for.
     """
     bins, pairs, scratch = load64(memory), load64(memory + 8), load64(memory + 16)
-    found = 0
+    found: Any = 0
     for item in range(items):
         if found + 264 > room:
             return item

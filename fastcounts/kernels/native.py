@@ -20,7 +20,17 @@ from numba.extending import intrinsic
 from fastcounts.kernels.jit import compiled, inlined
 from fastcounts.kernels.vector import load8, load32
 
-__all__ = ["BLOSC", "GZIP", "LZ4", "RAW", "ZLIB", "ZSTD", "decode_many", "read_files"]
+__all__ = [
+    "BLOSC",
+    "GZIP",
+    "LZ4",
+    "RAW",
+    "ZLIB",
+    "ZSTD",
+    "decode_many",
+    "read_files",
+    "undo_blosc",
+]
 
 RAW, ZSTD, LZ4, BLOSC, GZIP, ZLIB = range(6)
 """What ``decode_many`` can undo."""
@@ -151,6 +161,33 @@ def _blosc(function: int, source: int, length: int, into: int, size: int) -> Any
     if load32(source + 4) != size or load32(source + 12) > length:
         return False
     return _call4(function, source, into, size, 1) == size
+
+
+def _store8(_typing: Any, _address: Any, _value: Any) -> Any:
+    """Make the intrinsic that writes one byte."""
+
+    def build(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        kind = ir.IntType(8)
+        pointer = builder.inttoptr(values[0], kind.as_pointer())
+        builder.store(builder.trunc(values[1], kind), pointer, align=1)
+        return ir.IntType(64)(0)
+
+    return types.int64(types.int64, types.int64), build
+
+
+_store = intrinsic(_store8)
+
+
+@compiled
+def undo_blosc(
+    function: int, source: int, length: int, into: int, size: int, flags: int
+) -> bool:
+    """Decode a chunk as if its header had other flags, and leave the header as it was."""
+    before = load8(source + 2)
+    _store(source + 2, flags)
+    done = _blosc(function, source, length, into, size)
+    _store(source + 2, before)
+    return done
 
 
 @inlined

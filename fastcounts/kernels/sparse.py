@@ -305,7 +305,7 @@ def rehash(old: int, old_bits: int, table: int, bits: int) -> None:
 @compiled
 def collect(table: int, places: int, patterns: int, pixels: int) -> Any:
     """Move patterns with pixels to lists, empty their places, and return how many there are."""
-    found = 0
+    found: Any = 0
     for place in range(places):
         at = table + 16 * place
         if load64(at) != EMPTY or place == places - 1:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcounts.errors import ReadError
+from fastcounts.errors import ReadError, UnsupportedSource
 from fastcounts.grid import Box
 from fastcounts.sources.codecs import (
     Chain,
@@ -30,6 +30,7 @@ from fastcounts.sources.codecs import (
     verified,
 )
 from fastcounts.sources.port import Piece, Pile
+from fastcounts.sources.shortcuts import Shortcuts
 
 __all__ = ["LocalChunks", "Shards"]
 
@@ -41,6 +42,10 @@ _GAP_BYTES = 64 << 10
 """Chunks of a shard that are no farther apart are read at once."""
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_PADDING = 64
+_REST_BYTES = 4096
+"""More than the kernels for planes ask for, without importing them for the question."""
+
 _ABSENT = np.uint64(2**64 - 1)
 
 
@@ -61,6 +66,20 @@ class Stored(NamedTuple):
     addresses: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
+    def content(self, place: int) -> memoryview:
+        """The stored bytes of one chunk."""
+        return memoryview(_memory(int(self.addresses[place]), int(self.lengths[place])))
+
+    def only(self, places: Sequence[int]) -> Stored:
+        """Some of the chunks."""
+        return Stored(
+            [self.boxes[n] for n in places],
+            [self.keys[n] for n in places],
+            [self.whole[n] for n in places],
+            self.addresses[places],
+            self.lengths[places],
+        )
+
 
 class Scratch:
     """What one thread needs to read and decode chunks of one chain, used again and again."""
@@ -69,7 +88,8 @@ class Scratch:
         self.chunks = max(1, min(_BATCH_BYTES // max(chain.size, 1), _MOST_CHUNKS))
         self.capacity = chain.limit + 1 + (self.chunks - 1) * chain.size
         self.stored = np.empty(self.capacity, np.uint8)
-        self.decoded = np.empty(self.chunks * chain.size, np.uint8)
+        self.decoded = np.empty(self.chunks * chain.size + _PADDING, np.uint8)
+        self.rest = np.empty(_REST_BYTES, np.uint8)
         self.offsets = np.zeros(self.chunks, np.int64)
         self.lengths = np.zeros(self.chunks, np.int64)
         self.good = np.zeros(self.chunks, np.int64)
@@ -96,8 +116,18 @@ class Decoding:
         self.chunk = chunk
         self._name = name
 
-    def pieces(self, stored: Stored, scratch: Scratch) -> Iterator[Piece | Pile]:
-        """Decode some chunks, at most ``scratch.chunks``, and yield what is in them."""
+    def pieces(
+        self, stored: Stored, scratch: Scratch, shortcuts: Shortcuts | None
+    ) -> Iterator[Piece | Pile]:
+        """Count or decode some chunks, at most ``scratch.chunks``, and yield what is in them."""
+        if shortcuts is not None and shortcuts.is_open:
+            left = shortcuts.take(stored, scratch)
+            yield from shortcuts.ready
+            shortcuts.ready.clear()
+            if not left:
+                return
+            if len(left) < len(stored.boxes):
+                stored = stored.only(left)
         count = len(stored.boxes)
         decoded = self._decode(stored, scratch)
         pixels = self.chain.view(decoded[: count * self.chain.size], count)
@@ -118,6 +148,14 @@ class Decoding:
                 stop += 1
             yield Pile(stored.boxes[start:stop], pixels[start:stop])
             start = stop
+
+    def decode_alone(
+        self, stored: Stored, scratch: Scratch, place: int
+    ) -> NDArray[Any] | None:
+        """The elements of one chunk, at the begin of the scratch buffer; None if it is broken."""
+        alone = stored.only([place])
+        decoded = self._decode(alone, scratch)
+        return self.chain.view(decoded[: self.chain.size], 1)[0] if scratch.good[0] else None
 
     def _crop(self, pixels: NDArray[Any], box: Box) -> NDArray[Any]:
         """The part of a chunk that is wanted."""
@@ -258,31 +296,51 @@ class LocalChunks:
         self._name = name
         self._decoding = Decoding(chain, chunk, name)
 
-    def read_many(self, boxes: Iterable[Box]) -> Iterator[Piece | Pile]:
-        """Read chunks, or parts of chunks; each box lies in one."""
+    def read_many(
+        self, boxes: Iterable[Box], axis: int | None = None, *, known: bool = False
+    ) -> Iterator[Piece | Pile]:
+        """Read chunks, or parts of chunks; each box lies in one.
+
+        Parameters
+        ----------
+        boxes : what to read.
+        axis : along which items lie, or None.
+        known : whether labels will do where they are known without pixels.
+        """
         scratch = Scratch(self._decoding.chain)
+        shortcuts = Shortcuts(self._decoding, axis) if known else None
         waiting = iter(boxes)
         folder = os.open(self._root, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         try:
             left: list[Box] = []
             while batch := left + list(islice(waiting, scratch.chunks - len(left))):
-                keys = [self._key_of(box) for box in batch]
+                keys, whole = self._keys_of(batch)
                 done = self._fetch(folder, keys, scratch)
-                yield from self._found(batch[:done], keys[:done], scratch)
+                found = Stored(
+                    batch[:done],
+                    keys[:done],
+                    whole[:done],
+                    scratch.offsets[:done] + scratch.stored_at,
+                    scratch.lengths[:done].copy(),
+                )
+                yield from self._found(found, scratch, shortcuts)
                 left = batch[done:]
+            yield from _last(shortcuts)
         finally:
             os.close(folder)
 
-    def _key_of(self, box: Box) -> str:
-        return self._key(
-            [start // length for (start, _), length in zip(box, self._chunk, strict=True)]
-        )
-
-    def _is_whole(self, box: Box) -> bool:
-        return all(
-            stop - start == length
-            for (start, stop), length in zip(box, self._chunk, strict=True)
-        )
+    def _keys_of(self, boxes: Sequence[Box]) -> tuple[list[str], list[bool]]:
+        """The key of each box's chunk, and whether the box is all of it; once a chunk, so fast."""
+        key, chunk = self._key, self._chunk
+        keys, whole = [], []
+        for box in boxes:
+            corner, full = [], True
+            for (start, stop), length in zip(box, chunk):  # noqa: B905  a check costs time
+                corner.append(start // length)
+                full &= stop - start == length
+            keys.append(key(corner))
+            whole.append(full)
+        return keys, whole
 
     def _fetch(self, folder: int, keys: Sequence[str], scratch: Scratch) -> int:
         """Read files until the buffer is full; returns how many of them."""
@@ -292,7 +350,7 @@ class LocalChunks:
             return self._fetch_one(keys, scratch)
         from fastcounts.kernels import native
 
-        names = np.frombuffer(b"\0".join(os.fsencode(key) for key in keys) + b"\0", np.uint8)
+        names = np.frombuffer(os.fsencode("\0".join(keys)) + b"\0", np.uint8)
         return int(
             native.read_files(
                 functions,
@@ -322,23 +380,24 @@ class LocalChunks:
         return 1
 
     def _found(
-        self, boxes: Sequence[Box], keys: Sequence[str], scratch: Scratch
+        self, stored: Stored, scratch: Scratch, shortcuts: Shortcuts | None
     ) -> Iterator[Piece | Pile]:
         """Yield what does not exist, and decode the rest."""
-        lengths = scratch.lengths[: len(boxes)]
-        addresses = scratch.offsets[: len(boxes)] + scratch.stored_at
+        lengths = stored.lengths
         if lengths.size and int(lengths.min()) < 0:
             missing = (lengths == -errno.ENOENT) | (lengths == -errno.ENOTDIR)
             for place in np.flatnonzero(missing).tolist():
-                yield Piece(boxes[place], None, keys[place])
-            kept = np.flatnonzero(~missing)
-            boxes, keys = [boxes[n] for n in kept], [keys[n] for n in kept]
-            lengths, addresses = lengths[kept], addresses[kept]
-        if boxes:
-            whole = [self._is_whole(box) for box in boxes]
-            yield from self._decoding.pieces(
-                Stored(boxes, keys, whole, addresses, lengths), scratch
-            )
+                yield Piece(stored.boxes[place], None, stored.keys[place])
+            stored = stored.only(np.flatnonzero(~missing).tolist())
+        if stored.boxes:
+            yield from self._decoding.pieces(stored, scratch, shortcuts)
+
+
+def _last(shortcuts: Shortcuts | None) -> Iterator[Pile]:
+    """What has been counted and not yet handed over."""
+    if shortcuts is not None:
+        shortcuts.flush()
+        yield from shortcuts.ready
 
 
 # ---- shards ----
@@ -458,9 +517,12 @@ class Shards:
         self._name = name
         self._decoding = Decoding(chain, levels[-1].chunk, name)
 
-    def read_many(self, boxes: Iterable[Box]) -> Iterator[Piece | Pile]:
-        """Read shards, or parts of shards; each box lies in one."""
+    def read_many(
+        self, boxes: Iterable[Box], axis: int | None = None, *, known: bool = False
+    ) -> Iterator[Piece | Pile]:
+        """Read shards, or parts of shards; each box lies in one; see `LocalChunks`."""
         scratch = Scratch(self._decoding.chain)
+        shortcuts = Shortcuts(self._decoding, axis) if known else None
         for box in boxes:
             corner = [n // length for (n, _), length in zip(box, self._shard, strict=True)]
             key = self._key(corner)
@@ -473,9 +535,10 @@ class Shards:
                 yield self._broken(box, key, str(error.strerror))
                 continue
             try:
-                yield from self._read(file, box, corner, key, scratch)
+                yield from self._read(file, box, corner, key, scratch, shortcuts)
             finally:
                 os.close(file)
+        yield from _last(shortcuts)
 
     def _broken(self, box: Box, key: str, reason: str) -> Piece:
         return Piece(
@@ -483,7 +546,13 @@ class Shards:
         )
 
     def _read(
-        self, file: int, box: Box, corner: Sequence[int], key: str, scratch: Scratch
+        self,
+        file: int,
+        box: Box,
+        corner: Sequence[int],
+        key: str,
+        scratch: Scratch,
+        shortcuts: Shortcuts | None,
     ) -> Iterator[Piece | Pile]:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
@@ -499,10 +568,10 @@ class Shards:
             else:
                 parts.append(part)
                 if len(parts) == scratch.chunks:
-                    yield from self._found(file, parts, key, scratch)
+                    yield from self._found(file, parts, key, scratch, shortcuts)
                     parts = []
         if parts:
-            yield from self._found(file, parts, key, scratch)
+            yield from self._found(file, parts, key, scratch, shortcuts)
 
     def _parts(
         self, file: int, span: Span, origin: tuple[int, ...], box: Box, key: str, depth: int
@@ -551,7 +620,12 @@ class Shards:
         return entries.reshape(*level.counts, 2)
 
     def _found(
-        self, file: int, parts: Sequence[Part], key: str, scratch: Scratch
+        self,
+        file: int,
+        parts: Sequence[Part],
+        key: str,
+        scratch: Scratch,
+        shortcuts: Shortcuts | None,
     ) -> Iterator[Piece | Pile]:
         """Read the bytes of some chunks, as many as fit at a time, and decode them."""
         start = 0
@@ -571,9 +645,10 @@ class Shards:
                     [f"{key} [{_words(part.box)}]" for part in batch],
                     [part.whole for part in batch],
                     scratch.offsets[: len(batch)] + scratch.stored_at,
-                    scratch.lengths[: len(batch)],
+                    scratch.lengths[: len(batch)].copy(),
                 ),
                 scratch,
+                shortcuts,
             )
             start = stop
 
@@ -662,7 +737,7 @@ def local_chunks(array: Any, root: Path, name: str) -> LocalChunks | Shards:
     if chunk is None:
         raise UnknownChain("an irregular grid of chunks")
     if getattr(metadata, "storage_transformers", ()):
-        raise UnknownChain("storage transformers")
+        raise UnsupportedSource(f"{name}: storage transformers change what is stored, unknown how")
     chunk = tuple(int(length) for length in chunk)
     levels, codecs = shard_levels(metadata.codecs, chunk)
     chain = chain_v3(codecs, levels[-1].chunk if levels else chunk, dtype)

@@ -215,7 +215,9 @@ def _chain(
     checked = bool(steps) and steps[0].name == "crc32c" and steps[0].native == "crc32c"
     if checked:
         rest = steps[1:]
-    native = "raw" if not rest else rest[0].native if len(rest) == 1 else ""
+    native = "" if rest else "raw"
+    if len(rest) == 1 and rest[0].native in _NATIVE:
+        native = rest[0].native
     return Chain(dtype, stored, axes, tuple(steps), native, checked)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -49,6 +50,13 @@ class Collection(Source):
         """Read blocks from the source that has the array."""
         source, place = self._places[array]
         return source.read_many(place, boxes, axis)
+
+    def chunks_met(self) -> dict[str, int]:
+        """What the sources have met together."""
+        met: Counter[str] = Counter()
+        for source in dict.fromkeys(source for source, _ in self._places):
+            met.update(source.chunks_met())
+        return dict(met)
 
     def fill_value(self, array: int) -> Any:
         """What the source that has the array says."""

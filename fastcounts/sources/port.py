@@ -25,11 +25,13 @@ class Known(NamedTuple):
     labels : int64, distinct.
     pixels : how many of each, greater than zero.
     nodata : pixels that are NaN.
+    repeated : how many chunks were not looked at, being the same as one seen before.
     """
 
     labels: NDArray[Any]
     pixels: NDArray[Any]
     nodata: int = 0
+    repeated: int = 0
 
 
 class Piece(NamedTuple):
@@ -58,14 +60,19 @@ class Pile(NamedTuple):
     Attributes
     ----------
     boxes : where they lie in their array, all of one shape.
-    pixels : (chunks, *shape).
+    pixels : (chunks, *shape); None where ``known`` says all.
+    known : the labels of all of them together, which lie in one item; None where ``pixels``
+        are there.
     """
 
     boxes: Sequence[Box]
-    pixels: NDArray[Any]
+    pixels: NDArray[Any] | None
+    known: Known | None = None
 
     def pieces(self) -> Iterator[Piece]:
-        """The chunks one by one."""
+        """The chunks one by one; nothing where only their labels are known."""
+        if self.pixels is None:
+            return
         for box, pixels in zip(self.boxes, self.pixels, strict=True):
             yield Piece(box, pixels)
 
@@ -124,6 +131,10 @@ class Source(ABC):
             except ReadError as error:
                 pieces = [Piece(box, None, error=error)]
             yield from pieces
+
+    def chunks_met(self) -> dict[str, int]:
+        """How many chunks were read, missing, repeated and broken; empty where none is counted."""
+        return {}
 
     def fill_value(self, array: int) -> Any:
         """What elements of chunks that do not exist are worth; None if that is not known."""

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import stat
 import struct
+import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import product
@@ -42,6 +44,7 @@ __all__ = ["ZarrSource", "is_zarr_folder", "open_zarr"]
 Array = zarr.Array[Any]
 
 _LOG = logging.getLogger("fastcounts")
+MET = ("read", "missing", "repeated", "broken")
 _MARKERS = ("zarr.json", ".zarray", ".zgroup")
 _ABSENT = np.uint64(2**64 - 1)
 
@@ -209,6 +212,8 @@ class ZarrSource(Source):
     def __init__(self, arrays: Sequence[Array]) -> None:
         self._arrays = tuple(_Reader(_on_disk(array)) for array in arrays)
         self.arrays = tuple(reader.info for reader in self._arrays)
+        self._lock = threading.Lock()
+        self._met: Counter[str] = Counter()
 
     def read(self, array: int, box: Box) -> Iterable[Piece]:
         """Read one block: a chunk, a shard, or some chunks of a shard."""
@@ -222,7 +227,30 @@ class ZarrSource(Source):
         chunks = self._arrays[array].chunks
         if chunks is None:
             return super().read_many(array, boxes, axis)
-        return chunks.read_many(boxes)
+        return self._watch(chunks.read_many(boxes, axis, known=True))
+
+    def _watch(self, found: Iterable[Piece | Pile]) -> Iterator[Piece | Pile]:
+        """Pass on what was found, and note how many chunks of which kind there were."""
+        met = dict.fromkeys(MET, 0)
+        try:
+            for one in found:
+                repeated = one.known.repeated if one.known is not None else 0
+                met["repeated"] += repeated
+                if isinstance(one, Pile):
+                    met["read"] += len(one.boxes) - repeated
+                elif one.error is not None:
+                    met["broken"] += 1
+                else:
+                    met["missing" if one.pixels is None else "read"] += 1
+                yield one
+        finally:
+            with self._lock:
+                self._met.update(met)
+
+    def chunks_met(self) -> dict[str, int]:
+        """How many chunks were read, missing, repeated and broken."""
+        with self._lock:
+            return dict(self._met)
 
     def fill_value(self, array: int) -> Any:
         """The array's fill value; None where its metadata gives none."""

@@ -112,6 +112,9 @@ def test_hard_answers_cost_what_the_clip_says(weights):
 
 @pytest.mark.parametrize("axis", [False, True])
 def test_fit_through_a_map(weights, masks, axis):
+    (_, _, each), *_ = dataset(masks, weights, axis)
+    assert each.shape == masks.shape
+    assert each.dtype == tf.float32
     costs = []
     for answer in range(4):
         history = constant_model(answer).fit(dataset(masks, weights, axis), epochs=1, verbose=0)

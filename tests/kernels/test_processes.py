@@ -47,9 +47,9 @@ def _python(code, **environment):
 COUNT = """
 import numpy as np
 from fastcounts.kernels import count
-for dtype in ("u1", "i8"):
-    print(count(np.arange(100000).astype(dtype) // 7 % 5).pixels.tolist())
+print(count((np.arange(100000) // 7 % 5).astype(np.uint8)).pixels.tolist())
 """
+ANSWER = "[20004, 19999, 19999, 19999, 19999]\n"
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -119,31 +119,29 @@ def test_no_cache_directory_can_be_written(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a directory")
     code = f"""
-import os, sys, tempfile
 import numba.core.caching as caching
-for locator in caching.CacheImpl._locator_classes:
-    locator.ensure_cache_path = lambda self: (_ for _ in ()).throw(PermissionError())
+def fail(self):
+    raise PermissionError(13, "read-only")
+caching._CacheLocator.ensure_cache_path = fail
 {COUNT}"""
-    expected = "[20000, 20000, 20000, 20000, 20000]"
-    assert _python(code, HOME=str(blocked)).splitlines()[0].startswith("[200")
-    assert expected[:4] == "[200"
+    assert _python(code, HOME=str(blocked)) == ANSWER
 
 
 @pytest.mark.long
 def test_a_cache_that_cannot_be_written_or_read(tmp_path):
-    expected = _python(COUNT, NUMBA_CACHE_DIR=str(tmp_path / "first"))
+    assert _python(COUNT, NUMBA_CACHE_DIR=str(tmp_path / "first")) == ANSWER
     files = list((tmp_path / "first").rglob("*.nbc"))
     assert files
     for file in files:
         file.write_bytes(file.read_bytes()[:100])
-    assert _python(COUNT, NUMBA_CACHE_DIR=str(tmp_path / "first")) == expected
+    assert _python(COUNT, NUMBA_CACHE_DIR=str(tmp_path / "first")) == ANSWER
     full = f"""
 from pathlib import Path
 def fail(self, data):
     raise OSError(28, "No space left on device")
 Path.write_bytes = fail
 {COUNT}"""
-    assert _python(full, NUMBA_CACHE_DIR=str(tmp_path / "second")) == expected
+    assert _python(full, NUMBA_CACHE_DIR=str(tmp_path / "second")) == ANSWER
 
 
 @pytest.mark.long
@@ -164,9 +162,9 @@ def test_twenty_processes_start_at_once_without_a_cache(tmp_path):
         subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
         for _ in range(20)
     ]
-    answers = {process.communicate(timeout=500)[0] for process in started}
+    answers = [process.communicate(timeout=500)[0] for process in started]
     assert [process.returncode for process in started] == [0] * 20
-    assert len(answers) == 1
+    assert answers == [ANSWER] * 20
     assert not [file for file in tmp_path.rglob("*") if file.suffix not in ("", ".nbc")]
 
 

@@ -1,0 +1,106 @@
+"""Refuse a change that makes counting slow.
+
+Every floor is a ratio of medians measured in this run, with room for a busy machine; the
+target of each is in `benchmarks/bench_kernels.py`'s table. Needs NumPy and numba only.
+Exits with 1 if a ratio is below its floor, after measuring that input a second time::
+
+    python benchmarks/guard.py
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import masks
+import measure
+import numpy as np
+from numpy.typing import NDArray
+
+SIZE = 1 << 25
+
+
+class Floor(NamedTuple):
+    """The least ratio of fastcounts to a peer on one input."""
+
+    name: str
+    make: Callable[[], NDArray[Any]]
+    peer: str
+    least: float
+
+
+@functools.cache
+def _street() -> NDArray[np.uint8]:
+    return np.resize(masks.natural(masks.CAMVID_RUN, images=6, shape=(360, 480)), SIZE)
+
+
+@functools.cache
+def _photographs() -> NDArray[np.uint8]:
+    return np.resize(masks.natural(masks.VOC_RUN, images=12, shape=(360, 480)), SIZE)
+
+
+FLOORS = [
+    Floor("uint8, mean run 144", _photographs, "four tables", 5.0),
+    Floor("uint8, mean run 144", _photographs, "read", 0.45),
+    Floor("uint8, mean run 37", _street, "four tables", 4.0),
+    Floor("uint8, mean run 37", _street, "read", 0.25),
+    Floor("uint8, noise of 12", lambda: masks.noise(SIZE, 12), "four tables", 1.5),
+    Floor("uint8, noise of 31", lambda: masks.noise(SIZE, 31), "four tables", 0.9),
+    Floor("uint8, noise of 256", lambda: masks.noise(SIZE, 256), "four tables", 0.7),
+    Floor("uint8, period 33", lambda: masks.periodic(SIZE, 33), "four tables", 0.7),
+    Floor("uint8, alternating", lambda: masks.alternating(SIZE, 1024), "four tables", 0.7),
+    Floor("uint8, odd pixels", lambda: masks.odd_pixels(SIZE, 8), "four tables", 0.7),
+    Floor("bool", lambda: _street() > 3, "read", 0.5),
+    Floor("uint16, mean run 37", lambda: _street().astype(np.uint16), "np.bincount", 6.0),
+    Floor("int32, mean run 37", lambda: _street()[::4].astype(np.int32), "np.bincount", 5.0),
+    Floor(
+        "int32, noise of 31", lambda: masks.noise(SIZE // 4, 31, dtype=np.int32), "np.bincount", 3.0
+    ),
+    Floor("int64, mean run 37", lambda: _street()[: SIZE // 8].astype(np.int64), "read", 0.4),
+    Floor("uint64, ids", lambda: masks.segments(SIZE // 8, 10_000), "np.unique", 4.0),
+]
+
+PEERS: dict[str, Callable[[NDArray[Any]], measure.Call]] = {
+    "read": measure.read,
+    "four tables": measure.four_tables,
+    "np.bincount": measure.bincount,
+    "np.unique": measure.unique,
+}
+
+
+def ratio(floor: Floor, array: NDArray[Any]) -> float:
+    """Measure how many times faster than its peer fastcounts is, and check its answer."""
+    peer, own = PEERS[floor.peer](array), measure.ours(array)
+    if floor.peer != "read":
+        assert own() == peer(), f"{floor.name}: {floor.peer} counts otherwise"
+    times = measure.medians({"own": own, "peer": peer}, 5)
+    return times["peer"] / times["own"]
+
+
+def main() -> int:
+    """Measure everything; return 1 if something is too slow."""
+    start = time.perf_counter()
+    lines, failures = [], []
+    made: dict[str, NDArray[Any]] = {}
+    for floor in FLOORS:
+        if floor.name not in made:
+            made = {floor.name: floor.make()}
+        measured = ratio(floor, made[floor.name])
+        if measured < floor.least:
+            measured = max(measured, ratio(floor, made[floor.name]))
+        line = f"{floor.name:24} {measured:6.2f} x {floor.peer:12} (floor {floor.least})"
+        lines.append(line)
+        if measured < floor.least:
+            failures.append(f"TOO SLOW: {line}")
+    print(measure.versions())
+    print("\n".join(lines))
+    print(f"{len(FLOORS)} ratios in {time.perf_counter() - start:.0f} s")
+    print("\n".join(failures))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

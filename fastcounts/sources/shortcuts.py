@@ -1,0 +1,225 @@
+"""Chunks whose labels are counted without their pixels being put together.
+
+A chunk that is byte for byte one seen before has its counts.  A chunk that blosc has
+shuffled need not be put in order again: a count does not ask for the order, and undoing the
+shuffle takes longer than decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcounts import kernels
+from fastcounts.classes import as_labels, sum_by_label
+from fastcounts.errors import NonIntegralLabel
+from fastcounts.grid import Box, volume
+from fastcounts.kernels.tally import interpret
+from fastcounts.sources.memo import Entry, Memo
+from fastcounts.sources.port import Known, Pile
+
+if TYPE_CHECKING:
+    from fastcounts.sources.chunks import Decoding, Scratch, Stored
+
+__all__ = ["Shortcuts"]
+
+_FLUSH_PIXELS = 4 << 20
+_WORTH = 8
+"""A chunk is looked up where its stored bytes are fewer by such a factor."""
+
+_PATIENCE = 4
+"""Batches without one chunk that could be counted as planes, before it is no longer tried."""
+
+
+class Shortcuts:
+    """What one thread counts without looking at pixels, until it is handed over.
+
+    Parameters
+    ----------
+    decoding : of the chunks.
+    axis : along which items lie, or None; what is handed over together lies in one item.
+
+    Attributes
+    ----------
+    ready : what can be handed over.
+    """
+
+    def __init__(self, decoding: Decoding, axis: int | None) -> None:
+        chain = decoding.chain
+        self._decoding = decoding
+        self._axis = axis
+        self._item: int | None = None
+        self.ready: list[Pile] = []
+        self._repeated = 0
+        self._memo = Memo()
+        self._memo.is_open = chain.native != "raw"
+        dtype = chain.dtype
+        self._dtype = np.dtype(f"{dtype.kind}{dtype.itemsize}")
+        simple = dtype.kind in "bui" and (dtype.itemsize == 1 or dtype.newbyteorder("<") == dtype)
+        shuffled = chain.native == "blosc" and not chain.checked
+        self._shuffled = _PATIENCE if simple and shuffled else 0
+        self._boxes: list[Box] = []
+        self._bins = np.zeros((2, 256), np.int64)
+        self._bytes: kernels.Table | None = None
+        self._alone: kernels.Table | None = None
+        self._known: dict[int, tuple[Known, int]] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is any use in asking."""
+        return self._memo.is_open or self._shuffled > 0
+
+    def take(self, stored: Stored, scratch: Scratch) -> list[int]:
+        """Count what can be counted; returns the places of the other chunks."""
+        left: list[int] = []
+        for item, group in groupby(range(len(stored.boxes)), lambda n: self._item_of(stored, n)):
+            places = list(group)
+            if item is not None:
+                if item != self._item:
+                    self.flush()
+                    self._item = item
+                if self._memo.is_open:
+                    places = self._look_up(stored, places, scratch)
+                if self._shuffled and places and scratch.decoder is not None:
+                    places = self._count_shuffled(stored, places, scratch)
+            left += places
+        if self._boxes and volume(self._boxes[0]) * len(self._boxes) >= _FLUSH_PIXELS:
+            self.flush()
+        return left
+
+    def _item_of(self, stored: Stored, place: int) -> int | None:
+        """The item that a whole chunk lies in; None for one that has to be looked at."""
+        if not stored.whole[place] or stored.lengths[place] <= 0:
+            return None
+        if self._axis is None:
+            return 0
+        start, stop = stored.boxes[place][self._axis]
+        return start if stop - start == 1 else None
+
+    def flush(self) -> None:
+        """Make what has been counted ready to be handed over."""
+        if not self._boxes:
+            return
+        patterns = [np.flatnonzero(self._bins[0])]
+        pixels = [self._bins[0][patterns[0]]]
+        if self._bytes is not None:
+            tally = self._bytes.drain()
+            patterns.append(tally.labels)
+            pixels.append(tally.pixels)
+        labels, numbers, _ = interpret(
+            np.concatenate(patterns).astype(np.uint64), np.concatenate(pixels), self._dtype
+        )
+        found = [as_labels(labels), *(known.labels for known, _ in self._known.values())]
+        sums = [numbers, *(known.pixels * times for known, times in self._known.values())]
+        together, (totals,) = sum_by_label(found, [sums])
+        nodata = sum(known.nodata * times for known, times in self._known.values())
+        known = Known(together, totals, nodata, self._repeated)
+        self.ready.append(Pile(self._boxes, None, known))
+        self._boxes, self._repeated = [], 0
+        self._bins[0] = 0
+        self._known.clear()
+
+    # ---- the same bytes again ----
+
+    def _look_up(self, stored: Stored, places: Sequence[int], scratch: Scratch) -> list[int]:
+        """Count chunks seen before; returns the places of the others."""
+        left = []
+        most = self._decoding.chain.size // _WORTH
+        for place in places:
+            length = int(stored.lengths[place])
+            if length > most:
+                left.append(place)
+                continue
+            entry = self._memo.look(stored.content(place))
+            if entry is None or not self._add_known(entry, stored, place, scratch):
+                left.append(place)
+        return left
+
+    def _add_known(self, entry: Entry, stored: Stored, place: int, scratch: Scratch) -> bool:
+        """Add the labels of a chunk seen before, which is counted now if it never was alone."""
+        if entry.known is None:
+            entry.known = self._count_alone(stored, place, scratch)
+            if entry.known is None:
+                return False
+        _, times = self._known.get(id(entry.known), (entry.known, 0))
+        self._known[id(entry.known)] = entry.known, times + 1
+        self._boxes.append(stored.boxes[place])
+        self._repeated += 1
+        return True
+
+    def _count_alone(self, stored: Stored, place: int, scratch: Scratch) -> Known | None:
+        pixels = self._decoding.decode_alone(stored, scratch, place)
+        if pixels is None:
+            return None
+        if self._alone is None:
+            self._alone = kernels.table(pixels.dtype)
+        try:
+            self._alone.add(pixels)
+        except NonIntegralLabel:
+            return None
+        tally = self._alone.drain()
+        return Known(as_labels(tally.labels), tally.pixels, tally.nodata)
+
+    # ---- shuffled ----
+
+    def _count_shuffled(self, stored: Stored, places: Sequence[int], scratch: Scratch) -> list[int]:
+        """Count chunks as the planes that a shuffle makes; returns the places of the others."""
+        good = self._count_bits(stored, places, scratch)
+        if self._dtype.itemsize > 1:
+            for n in np.flatnonzero(good == 0).tolist():
+                good[n] = self._count_bytes(stored, places[n], scratch)
+        self._boxes += [stored.boxes[place] for place, done in zip(places, good, strict=True) if done]
+        if good.any():
+            self._shuffled = _PATIENCE
+        else:
+            self._shuffled -= 1
+        return [place for place, done in zip(places, good, strict=True) if not done]
+
+    def _count_bits(
+        self, stored: Stored, places: Sequence[int], scratch: Scratch
+    ) -> NDArray[np.int64]:
+        from fastcounts.kernels import planes
+
+        assert scratch.decoder is not None
+        good = np.zeros(len(places), np.int64)
+        planes.count_blosc_planes(
+            scratch.decoder.function,
+            stored.addresses[places],
+            stored.lengths[places],
+            scratch.decoded_at,
+            self._decoding.chain.size,
+            self._dtype.itemsize,
+            self._bins[0].ctypes.data,
+            self._bins[1].ctypes.data,
+            scratch.rest.ctypes.data,
+            good,
+        )
+        return good
+
+    def _count_bytes(self, stored: Stored, place: int, scratch: Scratch) -> bool:
+        """Count a chunk of small labels by the lowest byte of each."""
+        from fastcounts.kernels import planes
+
+        assert scratch.decoder is not None
+        size, width = self._decoding.chain.size, self._dtype.itemsize
+        block = planes.low_bytes(
+            scratch.decoder.function,
+            int(stored.addresses[place]),
+            int(stored.lengths[place]),
+            scratch.decoded_at,
+            size,
+            width,
+        )
+        if not block:
+            return False
+        if self._bytes is None:
+            self._bytes = kernels.table(np.dtype(np.uint8))
+        for start in range(0, size, block):
+            length = min(block, size - start) // width
+            self._bytes.add(scratch.decoded[start : start + length])
+        return True
+
