@@ -13,9 +13,10 @@ from fastcounts.version import __version__
 
 if TYPE_CHECKING:
     from fastcounts.counts import Counts, load
+    from fastcounts.diagnostics import advise
     from fastcounts.engine import count, count_delayed
     from fastcounts.ledger import Ledger
-    from fastcounts.solvers import schemes, solve
+    from fastcounts.solvers import bootstrap, schemes, solve
     from fastcounts.weights import Weights
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "Ledger",
     "Weights",
     "__version__",
+    "advise",
+    "bootstrap",
     "count",
     "count_delayed",
     "errors",
@@ -35,6 +38,8 @@ _HOMES = {
     "Counts": "fastcounts.counts",
     "Ledger": "fastcounts.ledger",
     "Weights": "fastcounts.weights",
+    "advise": "fastcounts.diagnostics",
+    "bootstrap": "fastcounts.solvers",
     "count": "fastcounts.engine",
     "count_delayed": "fastcounts.engine",
     "load": "fastcounts.counts",

@@ -315,6 +315,8 @@ def _share(grids: Sequence[Grid], part: tuple[int, int] | None) -> Interval:
     """The units of one part: cut where the pixels before the cut are a share of all."""
     if part is None:
         return 0, sum(grid.size for grid in grids)
+    if not isinstance(part, tuple | list) or len(part) != 2:
+        raise OptionError(f"part: expected a pair (i, N), got {part!r}")
     number, parts = (as_integer(value, "part") for value in part)
     if not 0 <= number < parts:
         raise OptionError(f"part: expected i of N with 0 <= i < N, got {number} of {parts}")

@@ -174,21 +174,33 @@ def _(folder: Path) -> Path:
     return folder / "a.png"
 
 
+def reheaded(folder: Path, place: int, value: bytes) -> Path:
+    """A PNG whose header says something else, with the right checksum."""
+    content = bytearray(a_png(folder).read_bytes())
+    content[place : place + len(value)] = value
+    content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
+    (folder / "a.png").write_bytes(bytes(content))
+    return folder / "a.png"
+
+
 @bad("png of absurd size", ReadError)
 def _(folder: Path) -> Path:
-    huge = np.broadcast_to(np.uint8(0), (2**30, 2**30))
-    (folder / "a.png").write_bytes(png(huge, data=zlib.compress(b"")))
-    return folder / "a.png"
+    return reheaded(folder, 16, b"\x40\0\0\0\x40\0\0\0")
+
+
+@bad("png of more rows than it has", ReadError)
+def _(folder: Path) -> Path:
+    return reheaded(folder, 20, b"\0\0\0\x20")
 
 
 @bad("png of unknown depth", ReadError)
 def _(folder: Path) -> Path:
-    (folder / "a.png").write_bytes(png(mask(4, 4), 8).replace(b"", b""))
-    head = bytearray((folder / "a.png").read_bytes())
-    head[24] = 3
-    head[29:33] = zlib.crc32(bytes(head[12:29])).to_bytes(4)
-    (folder / "a.png").write_bytes(bytes(head))
-    return folder / "a.png"
+    return reheaded(folder, 24, b"\x03")
+
+
+@bad("png of unknown colours", UnsupportedSource)
+def _(folder: Path) -> Path:
+    return reheaded(folder, 25, b"\x05")
 
 
 @bad("png in colour", UnsupportedSource)
@@ -288,8 +300,7 @@ def _(folder: Path) -> Path:
     zarr.create_array(folder / "a.zarr", data=mask(8, 8) + 1, chunks=(4, 4))
     shutil.rmtree(folder / "a.zarr" / "c")
     (folder / "a.zarr" / "c").write_text("no folder")
-    array = zarr.open_array(folder / "a.zarr", mode="r")
-    return array
+    return zarr.open_array(folder / "a.zarr", mode="r")
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -311,8 +322,8 @@ def test_bad_input__gets_one_clear_error(name: str, tmp_path: Path, capfd: Any) 
 
 
 def test_strict__stops_with_a_gate(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(np.arange(9, dtype="u1").reshape(1, 9)))
     with pytest.raises(UnexpectedLabel, match=r"a\.png: label 3 at \(0, 3\), item 0"):
-        (tmp_path / "a.png").write_bytes(png(np.arange(9, dtype="u1").reshape(1, 9)))
         fc.count(tmp_path / "a.png", classes=3, strict=True)
 
 
