@@ -75,7 +75,7 @@ class OptionError(FastcountsError, ValueError):
     exit_code = 2
 
 
-class MemoryBudgetError(FastcountsError, MemoryError):
+class MemoryBudgetError(MemoryError, FastcountsError):  # this order: MemoryError makes itself
     """The memory budget cannot hold what must be held at once."""
 
     exit_code = 2

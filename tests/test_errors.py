@@ -70,6 +70,7 @@ def test_errors__travel_between_processes(name: str) -> None:
         "MissingExtra": ("reading masks needs Pillow", "images"),
     }
     error = kind(*arguments.get(name, ("a message",)))
+    assert str(kind.__new__(kind, *error.args)) == str(error)  # as Dask's helpers restore it
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is kind
     assert str(copy) == str(error)
