@@ -174,24 +174,10 @@ class Counts:
         LedgerError
             If the numbers contradict each other.
         """
-        given = {
-            as_integer(label, "pixels, label"): _natural(number, f"pixels of label {label}")
-            for label, number in pixels.items()
-        }
+        given, voids = _given(pixels, ignored or {})
         if classes is None and not all(given.values()):
             classes = dict.fromkeys(given)
-        voids = {
-            as_integer(label, "ignored, label"): entry
-            if isinstance(entry, Ignored)
-            else Ignored(_natural(entry, f"ignored pixels of label {label}"))
-            for label, entry in (ignored or {}).items()
-        }
         options = Options.parse(tuple(voids), classes)
-        both = sorted(set(given) & set(voids))
-        if both:
-            raise OptionError(f"pixels: label {both[0]} is given as ignored as well")
-        if (exact := sum(given.values())) > MOST_PIXELS:
-            raise CountsOverflow(f"pixels: {exact} in all are more than int64 holds")
         labels = labels_from_integers(sorted(given))
         columns = [_column(given, labels, "pixels")]
         for name, column in (
@@ -615,7 +601,7 @@ class Presence:
         self._items += other._items
         self._labels += other._labels
         for column, more in zip(self._columns, other._columns, strict=True):
-            column += more
+            column.extend(more)
         self._pending += other._pending
         self._kept_keys += other._kept_keys
         self._kept += other._kept
@@ -755,6 +741,27 @@ def spread(
 
 def _join_provenance(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
     return {"runs": [*left.get("runs", []), *right.get("runs", [])]}
+
+
+def _given(
+    pixels: Mapping[int, int], ignored: Mapping[int, int | Ignored]
+) -> tuple[dict[int, int], dict[int, Ignored]]:
+    """The pixels of class labels and of ignored ones, checked."""
+    given = {
+        as_integer(label, "pixels, label"): _natural(number, f"pixels of label {label}")
+        for label, number in pixels.items()
+    }
+    voids = {
+        as_integer(label, "ignored, label"): entry
+        if isinstance(entry, Ignored)
+        else Ignored(_natural(entry, f"ignored pixels of label {label}"))
+        for label, entry in ignored.items()
+    }
+    if both := sorted(set(given) & set(voids)):
+        raise OptionError(f"pixels: label {both[0]} is given as ignored as well")
+    if (exact := sum(given.values())) > MOST_PIXELS:
+        raise CountsOverflow(f"pixels: {exact} in all are more than int64 holds")
+    return given, voids
 
 
 def _natural(value: Any, what: str) -> int:

@@ -33,7 +33,10 @@ def cluster():
     """Two workers of one thread each, in processes of their own; dead ones are replaced."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+        n_workers=2,
+        threads_per_worker=1,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
     ) as running:
         yield running
 
@@ -180,7 +183,7 @@ def wait_for(log, blocks):
     raise AssertionError("the workers did not begin")
 
 
-def test_a_worker_that_is_killed(client, stored, tmp_path, undo_slow):
+def test_a_worker_that_is_killed(client, stored, tmp_path, undo_slow, caplog):
     """SIGKILL to one of the two workers while both are counting."""
     log = tmp_path / "blocks"
     slow_down(client, str(log))
@@ -192,11 +195,74 @@ def test_a_worker_that_is_killed(client, stored, tmp_path, undo_slow):
 
     thread = threading.Thread(target=kill)
     thread.start()
-    counts = fc.count(stored, items=0, keep_items=True, scheduler=client)
+    with caplog.at_level(logging.WARNING, logger="fastcounts"):
+        counts = fc.count(stored, items=0, keep_items=True, scheduler=client)
     thread.join()
     assert counts == fc.count(stored, items=0, keep_items=True)
+    assert "was lost" in caplog.text
     assert pids[0] not in client.run(os.getpid).values()
     client.wait_for_workers(2, timeout=60)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_connection_lost_and_found(
+    client, stored, tmp_path, undo_slow, monkeypatch, large, caplog
+):
+    """The socket between client and scheduler is closed in the middle; what it held runs again."""
+    if large:
+        monkeypatch.setattr("fastcounts.engine.cluster.LARGE_BYTES", 0)
+    log = tmp_path / "blocks"
+    slow_down(client, str(log))
+
+    def cut():
+        wait_for(log, 30)
+        client.loop.add_callback(client.scheduler_comm.comm.abort)
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    with caplog.at_level(logging.WARNING, logger="fastcounts"):
+        counts = fc.count(stored, items=0, keep_items=True, scheduler=client)
+    thread.join()
+    assert counts == fc.count(stored, items=0, keep_items=True)
+    assert "the connection to the scheduler was lost" in caplog.text
+
+
+def test_a_worker_that_runs_out_of_memory(stored, tmp_path):
+    """It is killed by its nanny at its memory limit, and its shares are counted elsewhere."""
+    marker = str(tmp_path / "grown once")
+
+    def patch(dask_worker):
+        from fastcounts.engine.tallying import Tallier
+
+        count_many = Tallier.count_many
+
+        def hungry(self, blocks):
+            try:
+                open(marker, "x").close()
+            except FileExistsError:
+                count_many(self, blocks)
+            else:
+                hoard = []
+                while True:
+                    hoard.append(np.ones(1 << 20))
+                    time.sleep(0.02)
+
+        Tallier.count_many = hungry
+
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            memory_limit="700MB",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        ) as small,
+        distributed.Client(small) as client,
+    ):
+        client.run(patch)
+        counts = fc.count(stored, items=0, scheduler=client)
+    assert os.path.exists(marker)
+    assert counts == fc.count(stored, items=0)
 
 
 def test_an_error_that_passes(client, stored, tmp_path):

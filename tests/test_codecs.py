@@ -57,8 +57,8 @@ def either(request: pytest.FixtureRequest) -> Any:
         yield
         return
     with (
-        mock.patch.object(chunks_module, "has_native", lambda name: False),
-        mock.patch.object(chunks_module, "file_functions", lambda: None),
+        mock.patch.object(chunks_module, "has_native", return_value=False),
+        mock.patch.object(chunks_module, "file_functions", return_value=None),
     ):
         yield
 
@@ -187,7 +187,9 @@ def test_stream__of_several_members_is_read_to_its_end(tmp_path: Path, form: str
     codec = COMPRESSORS[form]
     file = write_v2(path, codec)
     chunk = labels()[:32, 32:].tobytes()
-    parts = [bytes(codec.encode(np.frombuffer(part, np.uint8))) for part in (chunk[:99], chunk[99:])]
+    parts = [
+        bytes(codec.encode(np.frombuffer(part, np.uint8))) for part in (chunk[:99], chunk[99:])
+    ]
     file.write_bytes(b"".join(parts))
     counts = fc.count(path, workers=1)
     assert counts.pixels.sum() == labels().size
@@ -363,7 +365,7 @@ def test_metadata__that_asks_for_a_storage_transformer_is_refused(tmp_path: Path
     document = json.loads((path / "zarr.json").read_text())
     document["storage_transformers"] = [{"name": "unknown", "configuration": {}}]
     (path / "zarr.json").write_text(json.dumps(document))
-    with pytest.raises(FastcountsError, match="labels.zarr"):
+    with pytest.raises(FastcountsError, match=r"labels\.zarr"):
         fc.count(path)
 
 
@@ -380,4 +382,3 @@ def test_zlib__is_bounded_without_libdeflate() -> None:
     chain = chain_v2([], numcodecs.Zlib(), "C", (1024,), np.dtype("u1"))
     with pytest.raises(DecodeError, match="more than 1024"):
         chain.decode(zlib.compress(bytes(1 << 26)), memoryview(bytearray(1024)))
-

@@ -159,6 +159,14 @@ for place in (90, 130, 200, 250):
     bad(f"npz flip {place}", ReadError)(
         lambda folder, place=place: changed(an_npz(folder), lambda c: flipped(c, place))
     )
+
+
+@bad("npz flip of stored pixels", ReadError)
+def _(folder: Path) -> Path:
+    np.savez(folder / "a.npz", a=mask(60, 70))
+    return changed(folder / "a.npz", lambda content: flipped(content, len(content) // 2))
+
+
 for kept in (4, 8, 20, 200, 600, 1500, -2000):
     for codec in ("none", "deflate", "lzw"):
         bad(f"tif {codec} cut {kept}", ReadError)(

@@ -37,6 +37,14 @@ def test_write__that_fails_leaves_what_was_there(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_write__never_changes_a_file_that_is_being_read(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    write_whole(path, b"first")
+    with path.open("rb") as reader:
+        write_whole(path, b"second")
+        assert reader.read() == b"first"
+
+
 def test_write__keeps_mode_and_link(tmp_path: Path) -> None:
     path, link = tmp_path / "out.json", tmp_path / "link.json"
     path.write_bytes(b"first")

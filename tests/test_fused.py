@@ -73,9 +73,10 @@ def bytes_codecs(dtype: np.dtype[Any]) -> st.SearchStrategy[list[Any]]:
 
 @st.composite
 def inner_codecs(draw: st.DrawFn, dtype: np.dtype[Any], rank: int) -> list[Any]:
-    codecs: list[Any] = []
-    for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
-        codecs.append(TransposeCodec(order=tuple(draw(st.permutations(range(rank))))))
+    codecs = [
+        TransposeCodec(order=tuple(draw(st.permutations(range(rank)))))
+        for _ in range(draw(st.sampled_from([0, 0, 1, 2])))
+    ]
     endian = draw(st.sampled_from(["little", "big"])) if dtype.itemsize > 1 else None
     return [*codecs, BytesCodec(endian=endian), *draw(bytes_codecs(dtype))]
 
@@ -202,8 +203,8 @@ def slow_decoders(slow: bool) -> Iterator[None]:
         yield
         return
     with (
-        mock.patch.object(chunks_module, "has_native", lambda name: False),
-        mock.patch.object(chunks_module, "file_functions", lambda: None),
+        mock.patch.object(chunks_module, "has_native", return_value=False),
+        mock.patch.object(chunks_module, "file_functions", return_value=None),
     ):
         yield
 
@@ -243,9 +244,13 @@ def test_fused__chunks_that_do_not_exist_are_those_without_a_file(data: st.DataO
         counts = fc.count(made.path, missing="separate", workers=2)
         if array.shards is None:
             absent = 0
-            for corner in np.ndindex(*(-(-n // m) for n, m in zip(array.shape, array.chunks))):
+            for corner in np.ndindex(
+                *(-(-n // m) for n, m in zip(array.shape, array.chunks, strict=True))
+            ):
                 if not (made.path / array.metadata.encode_chunk_key(corner)).exists():
-                    at = tuple(slice(n * m, (n + 1) * m) for n, m in zip(corner, array.chunks))
+                    at = tuple(
+                        slice(n * m, (n + 1) * m) for n, m in zip(corner, array.chunks, strict=True)
+                    )
                     absent += np.asarray(array[at]).size
             assert counts.ledger.missing == absent
         filled = fc.count(made.path, workers=2)

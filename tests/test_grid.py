@@ -68,6 +68,13 @@ def test_boxes__are_a_range_of_chunks_in_few_pieces(grid: Grid, data: st.DataObj
     assert len(boxes) <= max(2 * len(grid.shape) - 1, 1)
 
 
+@given(grids(), st.data())
+def test_each__is_chunk_by_chunk(grid: Grid, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, grid.size))
+    stop = data.draw(st.integers(start, grid.size))
+    assert list(grid.each(start, stop)) == [grid.box(number) for number in range(start, stop)]
+
+
 def test_boxes__of_huge_grids_are_arithmetic() -> None:
     grid = Grid((10**12, 10**12), (10, 10))
     assert grid.size == 10**22

@@ -43,8 +43,10 @@ def background(shape: tuple[int, ...] = (40, 64, 64)) -> np.ndarray:
 # ---- the same bytes again ----
 
 
-@pytest.mark.parametrize("codecs", [[ZstdCodec()], [BloscCodec(shuffle="bitshuffle", typesize=4)],
-                                    [ZstdCodec(), Crc32cCodec()]])
+@pytest.mark.parametrize(
+    "codecs",
+    [[ZstdCodec()], [BloscCodec(shuffle="bitshuffle", typesize=4)], [ZstdCodec(), Crc32cCodec()]],
+)
 @pytest.mark.parametrize("items", ["auto", 0, 1])
 def test_memo__counts_what_repeats_once(tmp_path: Path, codecs: Any, items: Any) -> None:
     pixels = background()
@@ -77,9 +79,11 @@ def test_memo__of_shards(tmp_path: Path) -> None:
 
 def test_memo__finds_places_of_labels_that_repeat(tmp_path: Path) -> None:
     pixels = background()
-    array = zarr.create_array(tmp_path / "a.zarr", shape=pixels.shape, chunks=(1, 32, 32), dtype="i4")
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=pixels.shape, chunks=(1, 32, 32), dtype="i4"
+    )
     array[...] = pixels
-    counts = fc.count(tmp_path / "a.zarr", workers=1, classes=[0, 1, 2], items=0)
+    counts = fc.count(tmp_path / "a.zarr", workers=1, classes=3, items=0)
     flat = np.argwhere(pixels == 3)[:3]
     assert [at for _, _, at in counts.ledger.unexpected[3].places] == [tuple(at) for at in flat]
 
@@ -178,15 +182,22 @@ def test_shuffled__chunks_are_counted_as_if_they_were_not(
         data.draw(st.sampled_from([0, 0, 256, 1000, 4096])),
     )
     array = zarr.create_array(
-        folder / "a.zarr", shape=(size,), chunks=(chunk,), dtype=dtype, zarr_format=2,
-        compressors=codec, filters=None,
+        folder / "a.zarr",
+        shape=(size,),
+        chunks=(chunk,),
+        dtype=dtype,
+        zarr_format=2,
+        compressors=codec,
+        filters=None,
     )
     array[...] = pixels
     assert counted(folder / "a.zarr", workers=1) == tally(pixels)[0]
 
 
-@pytest.mark.parametrize(("dtype", "shuffle"), [("u1", "bitshuffle"), ("i4", "shuffle"),
-                                                ("u2", "bitshuffle"), ("b1", "bitshuffle")])
+@pytest.mark.parametrize(
+    ("dtype", "shuffle"),
+    [("u1", "bitshuffle"), ("i4", "shuffle"), ("u2", "bitshuffle"), ("b1", "bitshuffle")],
+)
 def test_shuffled__natural_chunks_do_take_the_short_way(
     tmp_path: Path, dtype: str, shuffle: str
 ) -> None:

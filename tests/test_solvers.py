@@ -11,7 +11,7 @@ from fastcounts import errors, solvers
 from fastcounts.counts import Counts
 from fastcounts.items import ItemKey, ItemTable
 from fastcounts.ledger import Ignored, Ledger
-from fastcounts.solvers import schemes, solve
+from fastcounts.solvers import register, schemes, solve
 
 PIXELS = [180, 90, 25, 5]
 IMAGES = [[60, 30, 10, 0], [80, 20, 0, 0], [40, 40, 15, 5]]
@@ -286,9 +286,9 @@ def test_an_option_without_meaning_cannot_be_registered():
 
     words = {"formula": "0", "tex": "0", "source": "none", "absent": "0"}
     with pytest.raises(KeyError, match="size"):
-        solvers.scheme(**words)(nameless)
+        register.scheme(**words)(nameless)
     with pytest.raises(TypeError, match="nameless has no option width"):
-        solvers.scheme(**words, size="a size", width="a width")(nameless)
+        register.scheme(**words, size="a size", width="a width")(nameless)
 
 
 @pytest.mark.parametrize(
@@ -490,8 +490,8 @@ def test_closed_forms_agree_with_least_squares(size, seed):
     even = np.full(size, 1 / size)
     for costs in (np.tile(wrong, (size, 1)), np.tile(wrong[:, None], size)):
         np.fill_diagonal(costs, right)
-        closed = solvers._closed_form(costs)
-        np.testing.assert_allclose(closed, solvers._nearest(costs, even), atol=1e-12)
+        closed = solvers.masses._closed_form(costs)
+        np.testing.assert_allclose(closed, solvers.masses._nearest(costs, even), atol=1e-12)
 
 
 @given(st.integers(2, 6), st.integers(0, 2**32 - 1), st.floats(-5, 5))

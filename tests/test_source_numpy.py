@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -70,6 +71,14 @@ def test_npy__that_goes_on_is_not_read_in_part(tmp_path: Path) -> None:
         fc.count(tmp_path / "two.npy")
 
 
+def test_npz__whose_member_goes_on_is_not_read_in_part(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "two.npz", "w") as archive, archive.open("a.npy", "w") as file:
+        np.save(file, mask(3, 3))
+        np.save(file, mask(4, 4))
+    with pytest.raises(ReadError, match="another"):
+        fc.count(tmp_path / "two.npz")
+
+
 def test_npy__of_objects_is_not_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "o.npy", np.array([1, None], object), allow_pickle=True)
     np.savez(tmp_path / "o.npz", a=np.array([1, None], object))
@@ -79,8 +88,6 @@ def test_npy__of_objects_is_not_unpickled(tmp_path: Path) -> None:
 
 
 def test_npz__of_something_else_is_refused(tmp_path: Path) -> None:
-    import zipfile
-
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(UnsupportedSource, match=r"readme\.txt"):

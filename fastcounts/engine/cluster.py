@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -40,6 +41,8 @@ _FAN_IN = 8
 _IN_FLIGHT = 2
 """Shares under way for each worker thread."""
 _RETRIES = 2
+_LOSSES = 100
+"""Answers that may be lost with a connection before the run is given up."""
 _LEAST_PIXELS = 1 << 22
 """A share of fewer pixels is not worth a task."""
 _SHARES = 16
@@ -110,17 +113,18 @@ def count_share(pickled: bytes, start: int, stop: int) -> tuple[Collector, _Answ
         tallier = Tallier(plan, source, job.options, job.policy, take)
         tallier.count_many(plan.blocks())
         tallier.flush()
-    except ReadError:
+    except ReadError as error:
+        _LOG.warning("%s; the share is tried again", error)
         raise  # it may pass: Dask tries again
     except FastcountsError as error:
         answer.error = error
     return collector, answer
 
 
-def _report(counted: tuple[Collector, _Answer]) -> _Answer:
+def _report(counted: tuple[Collector, _Answer], large: int) -> _Answer:
     """The answer of a share, with its partial counts where they are small."""
     collector, answer = counted
-    small = len(pickle.dumps(collector)) <= LARGE_BYTES
+    small = len(pickle.dumps(collector)) <= large
     return replace(answer, collector=collector if small else None)
 
 
@@ -166,7 +170,7 @@ def client_of(scheduler: Any) -> Iterator[Client]:
         yield client
     elif scheduler == "local":
         with (
-            distributed.LocalCluster(dashboard_address=None) as cluster,
+            distributed.LocalCluster(dashboard_address="127.0.0.1:0") as cluster,
             cluster.get_client() as own,
         ):
             yield own
@@ -199,28 +203,38 @@ def run_cluster(
         anything is read.
     """
     pickled = pickle.dumps(job)
-    _check_workers(client, pickled)
+    workers = _check_workers(client, pickled)
     collector = Collector(plan, job.options, job.keep_items)
     run = _Run(client, pickled, plan)
     try:
-        for answer in run.answers():
-            if answer.error is not None:
-                raise answer.error
-            for failure in answer.failures:
-                failures.append(failure)
-                tell(failure)
-            if answer.collector is not None:
-                collector.join(answer.collector)
-            tell(Advanced(answer.pixels))
-        if (rest := run.rest()) is not None:
-            collector.join(rest)
+        while not run.is_done:
+            for answer in run.answers():
+                if answer.error is not None:
+                    raise answer.error
+                for failure in answer.failures:
+                    failures.append(failure)
+                    tell(failure)
+                if answer.collector is not None:
+                    collector.join(answer.collector)
+                tell(Advanced(answer.pixels))
+            if (rest := run.rest()) is not None:
+                collector.join(rest)
     finally:
         run.cancel()
+    for address in workers - set(client.nthreads()):
+        _LOG.warning("worker %s was lost; what it had not finished was counted elsewhere", address)
     return collector
 
 
+Share = tuple[int, int]
+
+
 class _Run:
-    """Shares under way on a cluster."""
+    """Shares under way on a cluster.
+
+    What the client holds is lost when its connection to the scheduler is: those shares are counted
+    again.  A share is joined once, when its answer arrives.
+    """
 
     def __init__(self, client: Client, pickled: bytes, plan: Plan) -> None:
         self._client = client
@@ -228,56 +242,80 @@ class _Run:
         threads = sum(client.nthreads().values()) or 1
         self._most = threads * _IN_FLIGHT
         self._shares = shares(plan, threads)
-        self._counted: dict[Future, Future] = {}
+        self._again: list[Share] = []
+        self._losses = 0
+        self._counted: dict[Future, tuple[Future, list[Share]]] = {}
         self._large: list[Future] = []
+        self._large_shares: list[Share] = []
+        self.is_done = False
 
     def answers(self) -> Iterator[_Answer]:
         """What the shares came to, in the order in which they end."""
         from distributed import as_completed
 
-        arriving = as_completed(with_results=True)
+        arriving = as_completed()
         for _ in range(self._most):
             self._begin(arriving)
-        answer: _Answer
-        for report, answer in arriving:
-            counted = self._counted.pop(report)
-            if answer.collector is None and answer.error is None:
-                self._keep(counted)
+        for report in arriving:
+            counted, held = self._counted.pop(report)
+            try:
+                answer: _Answer = report.result()
+            except CancelledError:
+                self._lose(held)
+            else:
+                if answer.collector is None and answer.error is None:
+                    self._keep(counted, held)
+                yield answer
             self._begin(arriving)
-            yield answer
 
     def _begin(self, arriving: Any) -> None:
         """Submit the next share, if there is one."""
-        share = next(self._shares, None)
+        share = self._again.pop() if self._again else next(self._shares, None)
         if share is None:
             return
         counted = self._client.submit(
             count_share, self._pickled, *share, pure=False, retries=_RETRIES
         )
-        report = self._client.submit(_report, counted, pure=False)
-        self._counted[report] = counted
+        report = self._client.submit(_report, counted, LARGE_BYTES, pure=False)
+        self._counted[report] = counted, [share]
         arriving.add(report)
 
-    def _keep(self, counted: Future) -> None:
+    def _lose(self, held: list[Share]) -> None:
+        """Count shares again whose answers will not come."""
+        self._losses += 1
+        if self._losses > _LOSSES:
+            raise SourceError("the connection to the scheduler is lost again and again")
+        _LOG.warning("the connection to the scheduler was lost; %d shares run again", len(held))
+        self._again += held
+
+    def _keep(self, counted: Future, held: list[Share]) -> None:
         """Hold partial counts that are large where they are, and join them there."""
         self._large.append(counted)
+        self._large_shares += held
         if len(self._large) >= _FAN_IN:
             self._large = [self._client.submit(_join, self._large, pure=False)]
 
     def rest(self) -> Collector | None:
-        """The partial counts that stayed on the workers, joined."""
-        if not self._large:
-            return None
-        joined: Collector = self._client.submit(_join, self._large, pure=False).result()[0]
+        """The partial counts that stayed on the workers, joined; None if there are none (left)."""
+        large, held = self._large, self._large_shares
+        self._large, self._large_shares = [], []
+        joined: Collector | None = None
+        try:
+            if large:
+                joined = self._client.submit(_join, large, pure=False).result()[0]
+        except CancelledError:
+            self._lose(held)
+        self.is_done = not self._again
         return joined
 
     def cancel(self) -> None:
         """Stop what is still under way."""
         if self._counted:
-            self._client.cancel([*self._counted, *self._counted.values()], force=True)
+            under_way = [future for future, _ in self._counted.values()]
+            self._client.cancel([*self._counted, *under_way], force=True)
 
 
-def shares(plan: Plan, threads: int) -> Iterator[tuple[int, int]]:
+def shares(plan: Plan, threads: int) -> Iterator[Share]:
     """Ranges of units that together are the plan's share: large first, small at the end."""
     start, stop = plan.share
     if start >= stop:
@@ -290,8 +328,8 @@ def shares(plan: Plan, threads: int) -> Iterator[tuple[int, int]]:
         start += size
 
 
-def _check_workers(client: Client, pickled: bytes) -> None:
-    """Refuse workers that cannot do it, before the run."""
+def _check_workers(client: Client, pickled: bytes) -> set[str]:
+    """Refuse workers that cannot do it, before the run; gives the addresses of those that can."""
     versions = client.run(installed_version, "fastcounts", on_error="return")
     if not versions:
         raise OptionError("scheduler: the cluster has no workers")
@@ -307,6 +345,7 @@ def _check_workers(client: Client, pickled: bytes) -> None:
         if isinstance(found, BaseException):
             raise SourceError(f"worker {address} cannot open the source: {found!r}")
     _LOG.info("counting on %d workers", len(seen))
+    return set(seen)
 
 
 def run_scheduler(

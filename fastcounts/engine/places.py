@@ -55,7 +55,7 @@ class Places:
         """Whether a box may hold a place of ``labels`` that comes before those that are known."""
         first = (key.source, key.item, tuple(start for start, _ in box))
         for label in labels[:PLACED_LABELS].tolist():
-            known = self.found.get(label, ())
+            known = self.found.get(label, [])
             if len(known) < PLACES or known[-1] >= first:
                 return True
         return False

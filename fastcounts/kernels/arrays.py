@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,8 +17,11 @@ from fastcounts.kernels.tally import Tally, merge
 
 __all__ = ["count"]
 
+_LEAST_BYTES = 4 << 20
+"""Less than this for each is not worth more threads."""
+
 _SHARE_BYTES = 1 << 20
-"""Less than this is not worth a thread."""
+_PARTS = 8
 
 
 def count(array: NDArray[Any], *, threads: int = 1) -> Tally:
@@ -26,7 +30,7 @@ def count(array: NDArray[Any], *, threads: int = 1) -> Tally:
     Parameters
     ----------
     array : any shape and layout, either byte order; it is never written to.
-    threads : how many threads may count, 1 or more.
+    threads : how many threads may count, 1 or more; fewer do where an array is small.
 
     Raises
     ------
@@ -46,26 +50,38 @@ def count(array: NDArray[Any], *, threads: int = 1) -> Tally:
     if threads < 1:
         raise errors.OptionError(f"threads={threads}: it must be 1 or more")
     check(array.dtype)
-    threads = min(threads, max(1, array.nbytes // _SHARE_BYTES))
-    if threads == 1:
-        return _count_share(array)
+    threads = min(threads, max(1, array.nbytes // _LEAST_BYTES))
+    shares = deque(_shares(array, threads))
     try:
-        with ThreadPoolExecutor(threads) as pool:
-            return _add_up(list(pool.map(_count_share, _shares(array, threads))))
+        if threads == 1:
+            return _count_shares(array.dtype, shares)
+        with ThreadPoolExecutor(threads - 1) as pool:
+            others = [pool.submit(_count_shares, array.dtype, shares) for _ in range(threads - 1)]
+            own = _count_shares(array.dtype, shares)
+            return _add_up([own, *(other.result() for other in others)])
     except errors.NonIntegralLabel:
         raise first_non_integral(array) from None  # type: ignore[misc]
 
 
-def _count_share(array: NDArray[Any]) -> Tally:
-    counts = table(array.dtype)
-    counts.add(array)
-    return counts.drain()
+def _count_shares(dtype: np.dtype[Any], shares: deque[NDArray[Any]]) -> Tally:
+    """Count shares until none is left, in a table of this thread."""
+    counts = table(dtype)
+    while True:
+        try:
+            share = shares.popleft()
+        except IndexError:
+            return counts.drain()
+        counts.add(share)
 
 
 def _shares(array: NDArray[Any], threads: int) -> Iterator[NDArray[Any]]:
-    """Cut an array into about as many parts as there are threads."""
+    """Cut an array into parts: several for each thread, so that a slow one takes fewer."""
+    if threads == 1:
+        yield array
+        return
     view = relaxed(array)
-    for cut in blocks(view.shape, -(-view.size // threads)):
+    most = max(_SHARE_BYTES // view.itemsize, -(-view.size // (_PARTS * threads)))
+    for cut in blocks(view.shape, most):
         yield view[cut]
 
 

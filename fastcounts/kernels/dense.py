@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcounts.kernels.jit import compiled, inlined, shared
+from fastcounts.kernels.jit import compiled, inlined, named, shared
 from fastcounts.kernels.runs import AHEAD, PLACES, SCRATCH, WORDS, enlist, mark8, mark16
 from fastcounts.kernels.vector import (
     add64,
@@ -42,6 +42,7 @@ __all__ = [
     "count8",
     "count16",
     "count_items8",
+    "count_items16",
     "count_tile8",
     "settle_pairs",
 ]
@@ -283,30 +284,6 @@ def collect(bins: int, rows: int, columns: int, patterns: int, pixels: int) -> A
 
 
 @compiled
-def count_items8(
-    address: int, items: int, size: int, memory: int, offsets: int, patterns: int, room: int
-) -> Any:
-    """Count items of ``size`` bytes that lie one after the other, each apart.
-
-    ``memory`` holds the addresses of bins, bins of pairs and scratch memory. Patterns are
-    listed at one address, their pixels ``room`` places later, and after each item how many
-    there are. Return how many items there was room for.
-    """
-    bins, pairs, scratch = load64(memory), load64(memory + 8), load64(memory + 16)
-    found: Any = 0
-    for item in range(items):
-        if found + 264 > room:
-            return item
-        count8(address + item * size, size, bins, pairs, scratch)
-        if load64(scratch + PAIRED) != 0:
-            settle_pairs(bins, pairs, scratch)
-        here = patterns + 8 * found
-        found += collect(bins, 4, 256, here, here + 8 * room)
-        store64(offsets + 8 * item, found)
-    return items
-
-
-@compiled
 def settle_pairs(bins: int, pairs: int, scratch: int) -> None:
     """Turn pairs of pixels into pixels, and empty their bins."""
     for first in range(256):
@@ -355,3 +332,45 @@ def count16(address: int, size: int, bins: int, scratch: int) -> Any:
             increment64(bins + ((four >> 45) & 0x7FFF8))
     for i in range(done, size):
         increment64(bins + 8 * load16(address + 2 * i))
+
+
+def _counter_of_items(bits: int, count: Any) -> Any:
+    """Make the function that counts items of ``size`` pixels, one after the other, apart.
+
+    ``memory`` holds the addresses of bins, bins of pairs and scratch memory. Patterns are
+    listed at one address, their pixels ``room`` places later, and after each item how many
+    there are. It returns how many items there was room for.
+    """
+    width, bins_of_row, rows = bits // 8, 1 << bits, 4 if bits == 8 else 1
+
+    def count_items(
+        address: int, items: int, size: int, memory: int, offsets: int, patterns: int, room: int
+    ) -> Any:
+        bins = load64(memory)
+        found: Any = 0
+        for item in range(items):
+            if found + bins_of_row + 8 > room:
+                return item
+            count(address + item * size * width, size, memory)
+            here = patterns + 8 * found
+            found += collect(bins, rows, bins_of_row, here, here + 8 * room)
+            store64(offsets + 8 * item, found)
+        return items
+
+    return compiled(named(count_items, f"count_items{bits}"))
+
+
+@shared
+def _count_item8(address: int, size: int, memory: int) -> Any:
+    bins, pairs, scratch = load64(memory), load64(memory + 8), load64(memory + 16)
+    if count8(address, size, bins, pairs, scratch) != 0:
+        settle_pairs(bins, pairs, scratch)
+
+
+@shared
+def _count_item16(address: int, size: int, memory: int) -> Any:
+    count16(address, size, load64(memory), load64(memory + 16))
+
+
+count_items8 = _counter_of_items(8, _count_item8)
+count_items16 = _counter_of_items(16, _count_item16)

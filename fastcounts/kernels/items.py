@@ -19,7 +19,8 @@ __all__ = ["count_items"]
 _TOGETHER = 64
 """Items that are counted together where they are interleaved: a line of the cache."""
 
-_ROOM = 1 << 16
+_ROOM = 1 << 17
+_NARROW = 2
 
 
 def count_items(array: NDArray[Any], axis: int) -> ItemTally:
@@ -48,7 +49,8 @@ def count_items(array: NDArray[Any], axis: int) -> ItemTally:
     """
     items = np.moveaxis(array, axis, 0)
     check(items.dtype)
-    if items.dtype.kind in "iu" and items.itemsize == 1 and items.flags.c_contiguous:
+    in_order = items.flags.c_contiguous and items.dtype.isnative
+    if in_order and items.dtype.kind in "iu" and items.itemsize <= _NARROW:
         return _count_rows(items)
     try:
         return _gather(list(_tallies(items)))
@@ -82,11 +84,15 @@ def _interleaved(items: NDArray[Any]) -> Iterator[Tally]:
 
 
 def _count_rows(items: NDArray[Any]) -> ItemTally:
-    """Count items of 8-bit labels that lie one after the other."""
+    """Count items of 8 or 16-bit labels that lie one after the other."""
     from fastcounts.kernels import dense
 
+    narrow = items.itemsize == 1
+    kernel: Any = dense.count_items8 if narrow else dense.count_items16
     held = Bytes(dense.SCRATCH8)
-    memory = np.array(held.addresses, np.int64)
+    bins, pairs, scratch = held.addresses
+    wide = np.zeros(0 if narrow else dense.BINS16, np.int64)
+    memory = np.array([bins if narrow else address(wide), pairs, scratch], np.int64)
     lists = np.empty((2, _ROOM), np.int64)
     size = math.prod(items.shape[1:])
     offsets = np.zeros(len(items) + 1, np.int64)
@@ -94,17 +100,19 @@ def _count_rows(items: NDArray[Any]) -> ItemTally:
     done = 0
     while done < len(items):
         ends = offsets[done + 1 :]
-        place = address(items) + done * size
+        place = address(items) + done * size * items.itemsize
         places = address(memory), address(ends), address(lists), _ROOM
-        counted = dense.count_items8(place, len(ends), size, *places)
+        counted = kernel(place, len(ends), size, *places)
         found = int(ends[counted - 1])
         parts.append(lists[:, :found].copy())
         ends[:counted] += offsets[done]
         done += counted
     patterns, pixels = np.concatenate([np.empty((2, 0), np.int64), *parts], axis=1)
     labels, pixels, _nodata = interpret(patterns, pixels, native(items.dtype))
-    order = np.lexsort((labels, np.repeat(np.arange(len(items)), np.diff(offsets))))
-    return ItemTally(offsets, labels[order], pixels[order], np.zeros(len(items), np.int64))
+    if items.dtype.kind == "i":
+        order = np.lexsort((labels, np.repeat(np.arange(len(items)), np.diff(offsets))))
+        labels, pixels = labels[order], pixels[order]
+    return ItemTally(offsets, labels, pixels, np.zeros(len(items), np.int64))
 
 
 def _gather(tallies: list[Tally]) -> ItemTally:

@@ -58,17 +58,8 @@ def _caller(arguments: int, result_bits: int) -> Any:
 def _fixed(arguments: int, result_bits: int) -> Any:
     """Give the intrinsic the exact number of parameters that numba asks for."""
     call = _caller(arguments, result_bits)
-    if arguments == 0:
-        return intrinsic(lambda typing, a: call(typing, a))
-    if arguments == 1:
-        return intrinsic(lambda typing, a, b: call(typing, a, b))
-    if arguments == 3:
-        return intrinsic(lambda typing, a, b, c, d: call(typing, a, b, c, d))
-    if arguments == 4:
-        return intrinsic(lambda typing, a, b, c, d, e: call(typing, a, b, c, d, e))
-    if arguments == 5:
-        return intrinsic(lambda typing, a, b, c, d, e, f: call(typing, a, b, c, d, e, f))
-    return intrinsic(lambda typing, a, b, c, d, e, f, g, h: call(typing, a, b, c, d, e, f, g, h))
+    names = ", ".join(f"_{n}" for n in range(arguments + 2))
+    return intrinsic(eval(f"lambda {names}: call({names})", {"call": call}))  # noqa: S307
 
 
 _call0 = _fixed(0, 64)
@@ -117,7 +108,7 @@ def read_files(
     capacity: int,
     offsets: Any,
     lengths: Any,
-) -> int:
+) -> Any:
     """Read whole files, one behind the other, and return how many.
 
     It stops where less than ``limit + 1`` bytes of the buffer are left.
@@ -175,13 +166,11 @@ def _store8(_typing: Any, _address: Any, _value: Any) -> Any:
     return types.int64(types.int64, types.int64), build
 
 
-_store = intrinsic(_store8)
+_store: Any = intrinsic(_store8)
 
 
 @compiled
-def undo_blosc(
-    function: int, source: int, length: int, into: int, size: int, flags: int
-) -> bool:
+def undo_blosc(function: int, source: int, length: int, into: int, size: int, flags: int) -> Any:
     """Decode a chunk as if its header had other flags, and leave the header as it was."""
     before = load8(source + 2)
     _store(source + 2, flags)
@@ -226,7 +215,7 @@ def decode_many(
     size: int,
     sizes: Any,
     good: Any,
-) -> int:
+) -> Any:
     """Decode chunks of one size, one behind the other, and return how many could be.
 
     Nothing is written beyond ``size`` bytes a chunk, and a chunk that decodes to another
@@ -259,7 +248,7 @@ def decode_many(
             )
         elif kind == BLOSC:
             done = _blosc(function, source, length, target, size)
-        elif kind == GZIP or kind == ZLIB:
+        elif kind in (GZIP, ZLIB):
             done = _deflated(function, context, source, length, target, size, sizes)
         good[i] = 1 if done else 0
         found += good[i]

@@ -36,6 +36,8 @@ _MOST_LABELS = 64
 REST_BYTES = _VECTOR_BYTES * _TILE_VECTORS
 """Scratch memory of ``count_planes``: which labels of a tile are not counted yet."""
 
+_once: Any = cgutils.alloca_once_value
+_function: Any = cgutils.get_or_insert_function
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 _LANES = ir.VectorType(_INT64, 8)
 
@@ -59,10 +61,8 @@ def _build_match(builder: Any, planes: int, arguments: list[Any]) -> Any:
     for plane in range(planes):
         bit = builder.and_(builder.lshr(label, _INT64(plane)), _INT64(1))
         flips.append(_spread(builder, builder.sub(bit, _INT64(1))))
-    total = cgutils.alloca_once_value(builder, ir.Constant(_LANES, [0] * 8))
-    count = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(_LANES, [_LANES]), "llvm.ctpop.v8i64"
-    )
+    total = _once(builder, ir.Constant(_LANES, [0] * 8))
+    count = _function(builder.module, ir.FunctionType(_LANES, [_LANES]), "llvm.ctpop.v8i64")
     with cgutils.for_range(builder, vectors) as loop:
         offset = builder.mul(loop.index, _INT64(_VECTOR_BYTES))
         left = _pointer(builder, builder.add(rest, offset))
@@ -114,7 +114,7 @@ def _build_store(builder: Any, arguments: list[Any]) -> Any:
 
 def _build_any(builder: Any, arguments: list[Any]) -> Any:
     """OR all words of ``vectors`` vectors at an address."""
-    total = cgutils.alloca_once_value(builder, ir.Constant(_LANES, [0] * 8))
+    total = _once(builder, ir.Constant(_LANES, [0] * 8))
     with cgutils.for_range(builder, arguments[1]) as loop:
         here = builder.add(arguments[0], builder.mul(loop.index, _INT64(_VECTOR_BYTES)))
         lanes = builder.load(_pointer(builder, here), align=1)
@@ -143,7 +143,7 @@ _any = _pair(_build_any)
 
 
 @compiled
-def high_bits(address: int, size: int) -> int:
+def high_bits(address: int, size: int) -> Any:
     """OR the bytes at an address into a number that is 0 if all of them are."""
     vectors = size // 64
     found = _any(address, vectors)
@@ -251,20 +251,19 @@ def count_blosc_planes(
         last = size % block if block > 0 else 1
         if flags & 6 != 4 or block % (8 * width) != 0 or last % (8 * width) != 0:
             continue
-        if undo_blosc(function, source, lengths[i], into, size, flags & ~5):
-            if _high_is_zero(into, size, block, width):
-                counted = True
-                for start in range(0, size, block):
-                    length = min(block, size - start)
-                    if counted:
-                        planes = into + start
-                        counted = count_planes(planes, length // (8 * width), own, rest)
-                good[i] = 2 if counted else 0
-                found += 1 if counted else 0
-                for label in range(256):
-                    if counted:
-                        add64(bins + 8 * label, load64(own + 8 * label))
-                    _store64(own + 8 * label, 0)
+        if not undo_blosc(function, source, lengths[i], into, size, flags & ~5):
+            continue
+        counted = _high_is_zero(into, size, block, width)
+        for start in range(0, size, block):
+            length = min(block, size - start)
+            if counted:
+                counted = count_planes(into + start, length // (8 * width), own, rest)
+        good[i] = 2 if counted else 0
+        found += 1 if counted else 0
+        for label in range(256):
+            if counted:
+                add64(bins + 8 * label, load64(own + 8 * label))
+            _store64(own + 8 * label, 0)
     return found
 
 

@@ -2,7 +2,7 @@
 
 The table is one int64 array of ``capacity + 1`` places, capacity a power of two; a place
 is a pattern and its pixels, side by side. A place that holds `EMPTY` is free; the pattern
-that looks like it lives in the last place. Runs are found first (`runs`), so that a run
+that looks like it has the last place. Runs are found first (`runs`), so that a run
 costs one search, and mostly none: patterns that occurred lately are in a small table of
 their own, where a pattern has one place and gives way to another that belongs there.
 
@@ -28,9 +28,9 @@ from fastcounts.kernels.vector import (
     load16,
     load32,
     load64,
-    multiply,
     narrow32,
     narrow64,
+    place16,
     prefetch,
     store64,
 )
@@ -62,8 +62,8 @@ __all__ = [
     "rehash",
 ]
 
-EMPTY = 0x7FF8_5DEE_CE66_D123
-"""A pattern that no narrow label has, and that as a float is NaN."""
+EMPTY = 0
+"""What a free place holds, so that new memory is an empty table."""
 
 DONE, FULL, WRONG = 0, 1, 2
 USED, WHY, BASE, MISSES, TABLE, TABLE_BITS, MEMORY, BINS, PAIRS = range(0, 72, 8)
@@ -72,11 +72,10 @@ STATE = 9
 _TILE = 32
 """Words of a tile: as 64-bit labels they fill a third of a first-level cache."""
 
-SLACK = 2 * 64 * _TILE
-"""Places that must be free, twice over, before a tile is counted."""
+SLACK = 64 * _TILE
+"""Patterns that a tile may add; with them a table may be filled to eleven sixteenths."""
 
-LEAST_CAPACITY = 2 * SLACK
-_MIX = -7046029254386353131
+LEAST_CAPACITY = 4 * SLACK
 _SHORT = 24
 _BATCH = 64
 _CACHED = 15
@@ -91,12 +90,6 @@ RECENT = BYTES + 64 * _TILE + 64
 RECENT_PLACES = 1 << _RECENT_BITS
 SCRATCH = RECENT + 16 * RECENT_PLACES
 """Bytes of scratch memory: that of 8-bit labels, a tile of them, and recent patterns."""
-
-
-@inlined
-def _place(pattern: int, bits: int) -> Any:
-    """Where the search for a pattern begins in a table of ``1 << bits`` places."""
-    return (multiply(pattern, np.int64(_MIX)) >> (64 - bits)) & ((1 << bits) - 1)
 
 
 @shared
@@ -117,12 +110,12 @@ def _is_label(pattern: int, mantissa: int, exponent: int) -> Any:
 
 
 @shared
-def _insert(pattern: int, at: int, place: int, state: int, floating: int) -> Any:
+def _insert(pattern: int, at: int, state: int, floating: int) -> Any:
     """Search on for a pattern and add it if it is new; 0 if it is no label."""
-    capacity = np.int64(1) << load64(state + TABLE_BITS)
     table = load64(state + TABLE)
+    end = table + (np.int64(16) << load64(state + TABLE_BITS))
     if pattern == EMPTY:
-        return table + (capacity << 4)
+        return end
     while True:
         here = load64(at)
         if here == pattern:
@@ -135,18 +128,18 @@ def _insert(pattern: int, at: int, place: int, state: int, floating: int) -> Any
             store64(at, pattern)
             add64(state + USED, 1)
             return at
-        place = (place + 1) & (capacity - 1)
-        at = table + (place << 4)
+        at += 16
+        if at == end:
+            at = table
 
 
 @inlined
-def _find(pattern: int, state: int, floating: int) -> Any:
+def _find(pattern: int, table: int, shift: int, state: int, floating: int) -> Any:
     """Return the address of a pattern in the table, new or known; 0 if it is no label."""
-    place = _place(pattern, load64(state + TABLE_BITS))
-    at = load64(state + TABLE) + (place << 4)
+    at = table + place16(pattern, shift)
     if load64(at) == pattern and pattern != EMPTY:
         return at
-    return _insert(pattern, at, place, state, floating)
+    return _insert(pattern, at, state, floating)
 
 
 @shared
@@ -158,7 +151,8 @@ def _replace(at: int, pattern: int, state: int, floating: int) -> Any:
         return False
     pixels = load64(at + 8)
     if pixels != 0:
-        add64(_find(load64(at), state, 0) + 8, pixels)
+        table, shift = load64(state + TABLE), 60 - load64(state + TABLE_BITS)
+        add64(_find(load64(at), table, shift, state, 0) + 8, pixels)
     store64(at, pattern)
     store64(at + 8, 0)
     return True
@@ -177,7 +171,7 @@ def _adder_of_runs(bits: int, load: Any) -> Any:
         for run in range(number):
             place = load32(scratch + PLACES + 4 * run)
             pattern = load(tile + width * place)
-            at = scratch + RECENT + (_place(pattern, _RECENT_BITS) << 4)
+            at = scratch + RECENT + place16(pattern, 60 - _RECENT_BITS)
             if load64(at) != pattern and not _replace(at, pattern, state, floating):
                 return before + 1
             add64(at + 8, weight * (place - before))
@@ -195,14 +189,14 @@ def _adder_of_pixels(bits: int, load: Any) -> Any:
     width = bits // 8
 
     def add_pixels(tile: int, size: int, state: int, weight: int, floating: int) -> Any:
-        table, table_bits = load64(state + TABLE), load64(state + TABLE_BITS)
+        table, shift = load64(state + TABLE), 60 - load64(state + TABLE_BITS)
         for begin in range(0, size, _BATCH):
             end = min(begin + _BATCH, size)
-            if table_bits > _CACHED:
+            if shift < 60 - _CACHED:
                 for i in range(begin, end):
-                    prefetch(table + (_place(load(tile + width * i), table_bits) << 4))
+                    prefetch(table + place16(load(tile + width * i), shift))
             for i in range(begin, end):
-                at = _find(load(tile + width * i), state, floating)
+                at = _find(load(tile + width * i), table, shift, state, floating)
                 if at == 0:
                     return np.int64(i)
                 add64(at + 8, weight)
@@ -252,7 +246,7 @@ def _counter(bits: int, load: Any, mark: Any, write_bytes: Any) -> Any:
 
     def count(address: int, size: int, state: int, weight: int, floating: int) -> Any:
         scratch = load64(state + MEMORY)
-        most = ((1 << load64(state + TABLE_BITS)) - SLACK) >> 1
+        most = (np.int64(11) << load64(state + TABLE_BITS) >> 4) - SLACK
         store64(state + WHY, DONE)
         done = 0
         while done < size:
@@ -289,17 +283,22 @@ count64 = _counter(64, load64, mark64, _narrower(64, narrow64))
 
 @compiled
 def rehash(old: int, old_bits: int, table: int, bits: int) -> None:
-    """Move every pattern of a table to a larger, empty one."""
-    mask = (1 << bits) - 1
+    """Move every pattern of a table to a larger, empty one.
+
+    A place is the upper bits of a product: both tables are passed through in order.
+    """
+    end = table + (np.int64(16) << bits)
     for i in range(1 << old_bits):
         pattern = load64(old + 16 * i)
         if pattern != EMPTY:
-            place = _place(pattern, bits)
-            while load64(table + 16 * place) != EMPTY:
-                place = (place + 1) & mask
-            store64(table + 16 * place, pattern)
-            store64(table + 16 * place + 8, load64(old + 16 * i + 8))
-    store64(table + 16 * (mask + 1) + 8, load64(old + 16 * (1 << old_bits) + 8))
+            at = table + place16(pattern, 60 - bits)
+            while load64(at) != EMPTY:
+                at += 16
+                if at == end:
+                    at = table
+            store64(at, pattern)
+            store64(at + 8, load64(old + 16 * i + 8))
+    store64(end + 8, load64(old + 16 * (1 << old_bits) + 8))
 
 
 @compiled
@@ -308,7 +307,7 @@ def collect(table: int, places: int, patterns: int, pixels: int) -> Any:
     found: Any = 0
     for place in range(places):
         at = table + 16 * place
-        if load64(at) != EMPTY or place == places - 1:
+        if load64(at) != EMPTY or load64(at + 8) != 0:
             store64(patterns + 8 * found, load64(at))
             store64(pixels + 8 * found, load64(at + 8))
             found += np.int64(load64(at + 8) != 0)

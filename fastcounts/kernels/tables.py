@@ -269,7 +269,6 @@ class _SparseTable(Table):
         self._places = np.zeros((0, 2), np.int64)
         recent = self._bytes.scratch[sparse.RECENT :].view(np.int64)
         self._recent = recent.reshape(sparse.RECENT_PLACES, 2)
-        self._recent[:, 0] = sparse.EMPTY
         self._settled: list[tuple[NDArray[Any], NDArray[np.int64]]] = []
         self._state = np.zeros(sparse.STATE, np.int64)
         bins, pairs, scratch = self._bytes.addresses
@@ -403,11 +402,7 @@ class _WrongPatternError(Exception):
 
 def _hash_table(capacity: int) -> NDArray[np.int64]:
     """Return an empty hash table: patterns and pixels."""
-    from fastcounts.kernels import sparse
-
-    places = np.zeros((capacity + 1, 2), np.int64)
-    places[:, 0] = sparse.EMPTY
-    return places
+    return np.zeros((capacity + 1, 2), np.int64)
 
 
 def _bits(places: NDArray[np.int64]) -> int:

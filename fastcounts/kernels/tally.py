@@ -78,12 +78,10 @@ def interpret(
 
 def merge(labels: NDArray[Any], pixels: NDArray[np.int64], nodata: int) -> Tally:
     """Sort labels, add the pixels of equal ones and leave out those without pixels."""
-    order = np.argsort(labels, kind="stable")
-    labels, pixels = labels[order], pixels[order]
-    if labels.size:
-        first = np.empty(labels.shape, np.bool_)
-        first[0] = True
-        np.not_equal(labels[1:], labels[:-1], out=first[1:])
+    if not (labels[1:] > labels[:-1]).all():
+        order = np.argsort(labels)
+        labels, pixels = labels[order], pixels[order]
+        first = np.append(True, labels[1:] != labels[:-1])
         starts = np.flatnonzero(first)
         if starts.size < labels.size:
             pixels = np.add.reduceat(pixels, starts)

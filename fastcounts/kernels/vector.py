@@ -30,10 +30,10 @@ __all__ = [
     "load32",
     "load64",
     "lowest",
-    "multiply",
     "narrow32",
     "narrow64",
     "nonzero_bytes",
+    "place16",
     "popcount",
     "prefetch",
     "run_ends8",
@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 _BYTES = 64
+_MIX = 0x9E37_79B9_7F4A_7C15
 _BIT = ir.IntType(1)
 _INT8 = ir.IntType(8)
 _INT32 = ir.IntType(32)
@@ -203,6 +204,11 @@ def _build_lowest(builder: Any, arguments: list[Any]) -> Any:
     return builder.call(function, [arguments[0], ir.Constant(_BIT, 0)])
 
 
+def _build_place16(builder: Any, arguments: list[Any]) -> Any:
+    mixed = builder.mul(arguments[0], _constant(_MIX))
+    return builder.and_(builder.lshr(mixed, arguments[1]), _constant(-16))
+
+
 def _build_clear_lowest(builder: Any, arguments: list[Any]) -> Any:
     return builder.and_(arguments[0], builder.sub(arguments[0], _constant(1)))
 
@@ -290,8 +296,8 @@ store32, store64 = (_storer(bits) for bits in (32, 64))
 increment32, increment64 = (_incrementer(bits) for bits in (32, 64))
 run_ends8, run_ends16, run_ends32, run_ends64 = (_run_ends(bits) for bits in (8, 16, 32, 64))
 narrow32, narrow64 = (_narrower(bits) for bits in (32, 64))
+place16 = _intrinsic(2, _build_place16)
 add64 = _intrinsic(2, _build_add64)
-multiply = _intrinsic(2, lambda builder, args: builder.mul(*args))
 popcount = _intrinsic(1, lambda builder, args: _ones(builder, args[0]))
 lowest = _intrinsic(1, _build_lowest)
 clear_lowest = _intrinsic(1, _build_clear_lowest)

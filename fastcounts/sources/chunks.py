@@ -11,7 +11,7 @@ from functools import cache
 from itertools import islice, product
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +32,15 @@ from fastcounts.sources.codecs import (
 from fastcounts.sources.port import Piece, Pile
 from fastcounts.sources.shortcuts import Shortcuts
 
-__all__ = ["LocalChunks", "Shards"]
+__all__ = ["LocalChunks", "Shards", "chunks_of"]
 
-_BATCH_BYTES = 1 << 20
+_BATCH_BYTES = 8 << 20
+"""Decoded bytes of the chunks that are read at once."""
+
+_SLOT_BYTES = 1 << 20
 """Decoded bytes that are counted at once: a part of the second-level cache."""
 
-_MOST_CHUNKS = 64
+_MOST_CHUNKS = 128
 _GAP_BYTES = 64 << 10
 """Chunks of a shard that are no farther apart are read at once."""
 
@@ -68,10 +71,11 @@ class Stored(NamedTuple):
 
     def content(self, place: int) -> memoryview:
         """The stored bytes of one chunk."""
-        return memoryview(_memory(int(self.addresses[place]), int(self.lengths[place])))
+        return _memory(int(self.addresses[place]), int(self.lengths[place])).data
 
     def only(self, places: Sequence[int]) -> Stored:
         """Some of the chunks."""
+        places = list(places)
         return Stored(
             [self.boxes[n] for n in places],
             [self.keys[n] for n in places],
@@ -82,13 +86,21 @@ class Stored(NamedTuple):
 
 
 class Scratch:
-    """What one thread needs to read and decode chunks of one chain, used again and again."""
+    """What one thread needs to read and decode chunks of one chain, used again and again.
+
+    Attributes
+    ----------
+    chunks : how many are read at once, at most.
+    slots : how many of them can lie decoded side by side.
+    """
 
     def __init__(self, chain: Chain) -> None:
-        self.chunks = max(1, min(_BATCH_BYTES // max(chain.size, 1), _MOST_CHUNKS))
-        self.capacity = chain.limit + 1 + (self.chunks - 1) * chain.size
+        size = max(chain.size, 1)
+        self.chunks = max(1, min(_BATCH_BYTES // size, _MOST_CHUNKS))
+        self.slots = max(1, min(_SLOT_BYTES // size, self.chunks))
+        self.capacity = chain.limit + 1 + min((self.chunks - 1) * size, _BATCH_BYTES)
         self.stored = np.empty(self.capacity, np.uint8)
-        self.decoded = np.empty(self.chunks * chain.size + _PADDING, np.uint8)
+        self.decoded = np.empty(self.slots * chain.size + _PADDING, np.uint8)
         self.rest = np.empty(_REST_BYTES, np.uint8)
         self.offsets = np.zeros(self.chunks, np.int64)
         self.lengths = np.zeros(self.chunks, np.int64)
@@ -128,6 +140,13 @@ class Decoding:
                 return
             if len(left) < len(stored.boxes):
                 stored = stored.only(left)
+        for start in range(0, len(stored.boxes), scratch.slots):
+            stop = min(start + scratch.slots, len(stored.boxes))
+            some = stored if not start and stop == len(stored.boxes) else None
+            yield from self._decoded(some or stored.only(range(start, stop)), scratch)
+
+    def _decoded(self, stored: Stored, scratch: Scratch) -> Iterator[Piece | Pile]:
+        """Decode some chunks, at most ``scratch.slots``, and yield them."""
         count = len(stored.boxes)
         decoded = self._decode(stored, scratch)
         pixels = self.chain.view(decoded[: count * self.chain.size], count)
@@ -149,9 +168,7 @@ class Decoding:
             yield Pile(stored.boxes[start:stop], pixels[start:stop])
             start = stop
 
-    def decode_alone(
-        self, stored: Stored, scratch: Scratch, place: int
-    ) -> NDArray[Any] | None:
+    def decode_alone(self, stored: Stored, scratch: Scratch, place: int) -> NDArray[Any] | None:
         """The elements of one chunk, at the begin of the scratch buffer; None if it is broken."""
         alone = stored.only([place])
         decoded = self._decode(alone, scratch)
@@ -207,7 +224,7 @@ class Decoding:
         for place, length in enumerate(stored.lengths[: lengths.size].tolist()):
             if length >= 0:
                 try:
-                    data = memoryview(_memory(int(stored.addresses[place]), length))
+                    data = _memory(int(stored.addresses[place]), length).data
                     lengths[place] = verified(data).nbytes
                 except DecodeError:
                     pass  # it is found again where the error is put into words
@@ -224,9 +241,9 @@ class Decoding:
                 "bytes takes so many"
             )
         at = place * self.chain.size
-        out = memoryview(scratch.decoded[at : at + self.chain.size])
+        out = scratch.decoded[at : at + self.chain.size].data
         try:
-            self.chain.decode(memoryview(_memory(int(stored.addresses[place]), length)), out)
+            self.chain.decode(_memory(int(stored.addresses[place]), length).data, out)
         except DecodeError as error:
             return str(error)
         return None
@@ -246,8 +263,9 @@ def _memory(address: int, length: int) -> NDArray[np.uint8]:
     """Some bytes of memory that lives longer than this view."""
     if not length:
         return np.empty(0, np.uint8)
-    kind = ctypes.c_uint8 * length
-    return np.frombuffer(kind.from_address(address), np.uint8)
+    there: Any = (ctypes.c_uint8 * length).from_address(address)
+    found: NDArray[np.uint8] = np.frombuffer(there, np.uint8)
+    return found
 
 
 # ---- files ----
@@ -260,9 +278,7 @@ def file_functions() -> NDArray[np.int64] | None:
         return None
     try:
         library = ctypes.CDLL(None)
-        place = next(
-            name for name in ("__errno_location", "__error") if hasattr(library, name)
-        )
+        place = next(name for name in ("__errno_location", "__error") if hasattr(library, name))
         names = ("openat", "read", "close", place)
         return np.array([function_address(library, name) for name in names], np.int64)
     except (OSError, AttributeError, StopIteration):
@@ -325,7 +341,7 @@ class LocalChunks:
                 )
                 yield from self._found(found, scratch, shortcuts)
                 left = batch[done:]
-            yield from _last(shortcuts)
+            yield from last_of(shortcuts)
         finally:
             os.close(folder)
 
@@ -368,7 +384,7 @@ class LocalChunks:
     def _fetch_one(self, keys: Sequence[str], scratch: Scratch) -> int:
         """Read one file, in Python."""
         scratch.offsets[0] = 0
-        room = memoryview(scratch.stored)[: self._decoding.chain.limit + 1]
+        room = scratch.stored.data[: self._decoding.chain.limit + 1]
         try:
             with (self._root / keys[0]).open("rb", buffering=0) as file:
                 length = 0
@@ -393,7 +409,7 @@ class LocalChunks:
             yield from self._decoding.pieces(stored, scratch, shortcuts)
 
 
-def _last(shortcuts: Shortcuts | None) -> Iterator[Pile]:
+def last_of(shortcuts: Shortcuts | None) -> Iterator[Pile]:
     """What has been counted and not yet handed over."""
     if shortcuts is not None:
         shortcuts.flush()
@@ -484,8 +500,53 @@ class Part(NamedTuple):
     length: int
 
 
-class _BrokenIndex(ValueError):
+class _BrokenIndexError(ValueError):
     """A shard's index that cannot be used."""
+
+
+class ShardFile(Protocol):
+    """A shard that can be read in parts; ``size`` is its length in bytes."""
+
+    size: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Some bytes, fewer where it ends."""
+
+    def read_into(self, room: memoryview, offset: int) -> int:
+        """Fill a buffer; returns how far, less where it ends or fails."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+class _File:
+    """A shard in a local file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, _FLAGS)
+        status = os.fstat(self._file)
+        self.size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._file)
+            raise OSError(errno.EINVAL, "it is no file")
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._file, length, offset)
+
+    def read_into(self, room: memoryview, offset: int) -> int:
+        done = 0
+        try:
+            while done < room.nbytes:
+                step = os.preadv(self._file, [room[done:]], offset + done)
+                if not step:
+                    break
+                done += step
+        except OSError:
+            return -1
+        return done
+
+    def close(self) -> None:
+        os.close(self._file)
 
 
 class Shards:
@@ -497,6 +558,7 @@ class Shards:
     levels : of sharding, from the outermost.
     chain : of the innermost chunks.
     shard : elements an axis of the outermost shard.
+    shape : of the array.
     key : gives the key of a shard's coordinates.
     name : of the array, for messages.
     """
@@ -507,12 +569,14 @@ class Shards:
         levels: Sequence[Level],
         chain: Chain,
         shard: tuple[int, ...],
+        shape: tuple[int, ...],
         key: Callable[[Sequence[int]], str],
         name: str,
     ) -> None:
         self._root = root
         self._levels = levels
         self._shard = shard
+        self._shape = shape
         self._key = key
         self._name = name
         self._decoding = Decoding(chain, levels[-1].chunk, name)
@@ -523,22 +587,33 @@ class Shards:
         """Read shards, or parts of shards; each box lies in one; see `LocalChunks`."""
         scratch = Scratch(self._decoding.chain)
         shortcuts = Shortcuts(self._decoding, axis) if known else None
-        for box in boxes:
-            corner = [n // length for (n, _), length in zip(box, self._shard, strict=True)]
-            key = self._key(corner)
-            try:
-                file = os.open(self._root / key, _FLAGS)
-            except (FileNotFoundError, NotADirectoryError):
+        for box, corner, key, file in self._files(boxes):
+            if file is None:
                 yield Piece(box, None, key)
-                continue
-            except OSError as error:
-                yield self._broken(box, key, str(error.strerror))
-                continue
+            elif isinstance(file, OSError):
+                yield self._broken(box, key, str(file.strerror or file))
+            else:
+                try:
+                    yield from self._read(file, box, corner, key, scratch, shortcuts)
+                finally:
+                    file.close()
+        yield from last_of(shortcuts)
+
+    def _files(self, boxes: Iterable[Box]) -> Iterator[tuple[Box, Sequence[int], str, Any]]:
+        """Each box with its shard, opened: None where it does not exist, or the error."""
+        for box in boxes:
+            corner, key = self._place(box)
             try:
-                yield from self._read(file, box, corner, key, scratch, shortcuts)
-            finally:
-                os.close(file)
-        yield from _last(shortcuts)
+                yield box, corner, key, _File(self._root / key)
+            except (FileNotFoundError, NotADirectoryError):
+                yield box, corner, key, None
+            except OSError as error:
+                yield box, corner, key, error
+
+    def _place(self, box: Box) -> tuple[list[int], str]:
+        """The coordinates and the key of the shard that a box lies in."""
+        corner = [n // length for (n, _), length in zip(box, self._shard, strict=True)]
+        return corner, self._key(corner)
 
     def _broken(self, box: Box, key: str, reason: str) -> Piece:
         return Piece(
@@ -547,20 +622,16 @@ class Shards:
 
     def _read(
         self,
-        file: int,
+        file: ShardFile,
         box: Box,
         corner: Sequence[int],
         key: str,
         scratch: Scratch,
         shortcuts: Shortcuts | None,
     ) -> Iterator[Piece | Pile]:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            yield self._broken(box, key, "it is no file")
-            return
         origin = tuple(n * length for n, length in zip(corner, self._shard, strict=True))
         parts: list[Part] = []
-        for part in self._parts(file, Span(0, status.st_size), origin, box, key, 0):
+        for part in self._parts(file, Span(0, file.size), origin, box, key, 0):
             if isinstance(part, Piece):
                 yield part
             elif part.length < 0:
@@ -574,13 +645,13 @@ class Shards:
             yield from self._found(file, parts, key, scratch, shortcuts)
 
     def _parts(
-        self, file: int, span: Span, origin: tuple[int, ...], box: Box, key: str, depth: int
+        self, file: ShardFile, span: Span, origin: tuple[int, ...], box: Box, key: str, depth: int
     ) -> Iterator[Part | Piece]:
         """The innermost chunks of a shard that hold a part of ``box``."""
         level = self._levels[depth]
         try:
             index = self._index(file, span, level)
-        except (_BrokenIndex, OSError) as error:
+        except (_BrokenIndexError, OSError) as error:
             yield self._broken(box, key, f"its index cannot be used: {error}")
             return
         entries = iter(index[_cut(origin, box, level)].reshape(-1, 2).tolist())
@@ -592,8 +663,10 @@ class Shards:
                 yield Part(part, False, 0, -1)
             elif offset + length > span.size:
                 yield self._broken(
-                    part, key, f"its index points to bytes {offset} to {offset + length}, "
-                    f"and it has {span.size}"
+                    part,
+                    key,
+                    f"its index points to bytes {offset} to {offset + length}, "
+                    f"and it has {span.size}",
                 )
             elif depth + 1 < len(self._levels):
                 corner = tuple(start for _, _, start, _ in inside)
@@ -603,25 +676,26 @@ class Shards:
                 whole = all(full for _, _, _, full in inside)
                 yield Part(part, whole, span.base + offset, length)
 
-    def _index(self, file: int, span: Span, level: Level) -> NDArray[np.uint64]:
+    def _index(self, file: ShardFile, span: Span, level: Level) -> NDArray[np.uint64]:
         """The offset and length of every inner chunk."""
         size = level.index_bytes
         if span.size < size:
-            raise _BrokenIndex(f"it takes {size} bytes, and the shard has {span.size}")
-        content = os.pread(file, size, span.base if level.at_start else span.base + span.size - size)
+            raise _BrokenIndexError(f"it takes {size} bytes, and the shard has {span.size}")
+        begin = span.base if level.at_start else span.base + span.size - size
+        content = file.read(begin, size)
         if len(content) != size:
-            raise _BrokenIndex("the file is cut short")
+            raise _BrokenIndexError("the file is cut short")
         if level.checked:
             try:
                 verified(memoryview(content))
             except DecodeError as error:
-                raise _BrokenIndex(str(error)) from None
+                raise _BrokenIndexError(str(error)) from None
         entries = np.frombuffer(content, level.dtype, 2 * prod(level.counts))
         return entries.reshape(*level.counts, 2)
 
     def _found(
         self,
-        file: int,
+        file: ShardFile,
         parts: Sequence[Part],
         key: str,
         scratch: Scratch,
@@ -652,14 +726,14 @@ class Shards:
             )
             start = stop
 
-    def _fetch(self, file: int, parts: Sequence[Part], scratch: Scratch) -> None:
+    def _fetch(self, file: ShardFile, parts: Sequence[Part], scratch: Scratch) -> None:
         """Read the stored bytes of some chunks into the buffer."""
-        room = memoryview(scratch.stored)
+        room = scratch.stored.data
         begin = min(part.offset for part in parts)
         end = max(part.offset + part.length for part in parts)
         total = sum(part.length for part in parts)
         if end - begin <= min(total + _GAP_BYTES, scratch.capacity):
-            got = _read_into(file, room[: end - begin], begin)
+            got = file.read_into(room[: end - begin], begin)
             for place, part in enumerate(parts):
                 at = part.offset - begin
                 scratch.offsets[place] = at
@@ -668,21 +742,10 @@ class Shards:
         used = 0
         for place, part in enumerate(parts):
             wanted = min(part.length, self._decoding.chain.limit + 1)
-            got = _read_into(file, room[used : used + wanted], part.offset)
+            got = file.read_into(room[used : used + wanted], part.offset)
             scratch.offsets[place] = used
             scratch.lengths[place] = got if got == wanted else -errno.EIO
             used += wanted
-
-
-def _read_into(file: int, room: memoryview, offset: int) -> int:
-    """Read from a file; returns how many bytes, fewer where it ends or fails."""
-    done = 0
-    try:
-        while done < room.nbytes and (step := os.preadv(file, [room[done:]], offset + done)):
-            done += step
-    except OSError:
-        return -1
-    return done
 
 
 def _words(box: Box) -> str:
@@ -697,9 +760,7 @@ def _cut(origin: Sequence[int], box: Box, level: Level) -> tuple[slice, ...]:
     )
 
 
-def _spans(
-    origin: int, bounds: tuple[int, int], length: int
-) -> list[tuple[int, int, int, bool]]:
+def _spans(origin: int, bounds: tuple[int, int], length: int) -> list[tuple[int, int, int, bool]]:
     """Along one axis, of each inner chunk: what is wanted, where it begins, whether it is whole."""
     low, high = bounds
     first = low - (low - origin) % length
@@ -717,33 +778,56 @@ def _spans(
 # ---- from metadata ----
 
 
-def local_chunks(array: Any, root: Path, name: str) -> LocalChunks | Shards:
-    """What reads the chunks of an array in a local folder.
+def chunks_of(array: Any, name: str) -> LocalChunks | Shards:
+    """What reads the chunks of an array in a local folder, or in any other store.
+
+    Parameters
+    ----------
+    array : an open array.
+    name : of the array, for messages.
 
     Raises
     ------
     UnknownChain
         If zarr-python itself has to read them.
     """
+    from zarr.storage import LocalStore
+
     metadata = array.metadata
     shape, dtype = tuple(array.shape), np.dtype(array.dtype)
     key = _key_maker(metadata, len(shape))
+    store_path = array.store_path
+    place = store_path
+    if local := type(store_path.store) is LocalStore:
+        place = Path(store_path.store.root) / store_path.path
+    levels: list[Level] = []
     if metadata.zarr_format == 2:
         chunk = tuple(metadata.chunks)
         filters = metadata.filters or ()
         chain = chain_v2(filters, metadata.compressor, metadata.order, chunk, dtype)
-        return LocalChunks(root, chain, chunk, shape, key, name)
-    chunk = getattr(metadata.chunk_grid, "chunk_shape", None)
-    if chunk is None:
+    else:
+        chunk = _chunk_of(metadata, name)
+        levels, codecs = shard_levels(metadata.codecs, chunk)
+        chain = chain_v3(codecs, levels[-1].chunk if levels else chunk, dtype)
+    if local:
+        if levels:
+            return Shards(place, levels, chain, chunk, shape, key, name)
+        return LocalChunks(place, chain, chunk, shape, key, name)
+    from fastcounts.sources.remote import StoreChunks, StoreShards
+
+    if levels:
+        return StoreShards(place, levels, chain, chunk, shape, key, name)
+    return StoreChunks(place, chain, chunk, shape, key, name)
+
+
+def _chunk_of(metadata: Any, name: str) -> tuple[int, ...]:
+    """The shape of the outermost chunks of a Zarr v3 array."""
+    grid = getattr(metadata.chunk_grid, "chunk_shape", None)
+    if grid is None:
         raise UnknownChain("an irregular grid of chunks")
     if getattr(metadata, "storage_transformers", ()):
         raise UnsupportedSource(f"{name}: storage transformers change what is stored, unknown how")
-    chunk = tuple(int(length) for length in chunk)
-    levels, codecs = shard_levels(metadata.codecs, chunk)
-    chain = chain_v3(codecs, levels[-1].chunk if levels else chunk, dtype)
-    if levels:
-        return Shards(root, levels, chain, chunk, key, name)
-    return LocalChunks(root, chain, chunk, shape, key, name)
+    return tuple(int(length) for length in grid)
 
 
 def _key_maker(metadata: Any, rank: int) -> Callable[[Sequence[int]], str]:

@@ -117,7 +117,9 @@ class Chain:
         data = memoryview(stored)
         for name, undo, size, _ in self.steps:
             try:
-                room = out[:size] if 0 <= size <= out.nbytes else memoryview(bytearray(max(size, 0)))
+                room = (
+                    out[:size] if 0 <= size <= out.nbytes else memoryview(bytearray(max(size, 0)))
+                )
                 made = memoryview(undo(data, size, room)).cast("B")
             except _FAILURES as error:
                 raise DecodeError(f"{name}: {error}") from None
@@ -221,9 +223,7 @@ def _chain(
     return Chain(dtype, stored, axes, tuple(steps), native, checked)
 
 
-def _encoding(
-    name: str, options: Mapping[str, Any], size: int | None
-) -> tuple[Step, int | None]:
+def _encoding(name: str, options: Mapping[str, Any], size: int | None) -> tuple[Step, int | None]:
     """The undoing of one codec, and the bytes that it encodes ``size`` bytes to, if fixed."""
     if name in _CHECKSUMS:
         known = -1 if size is None else size
@@ -560,9 +560,7 @@ def _tries_well(decoder: NativeDecoder) -> bool:
 
     names = {getattr(native, entry.kind): name for name, entry in _NATIVE.items()}
     content = np.tile(np.arange(64, dtype=np.uint8), 64)
-    stored = np.frombuffer(
-        bytes(get_codec({"id": names[decoder.kind]}).encode(content)), np.uint8
-    )
+    stored = np.frombuffer(bytes(get_codec({"id": names[decoder.kind]}).encode(content)), np.uint8)
     for size, wanted in ((content.size, 1), (content.size - 64, 0), (content.size + 64, 0)):
         out, good = np.zeros(content.size + 64, np.uint8), np.zeros(1, np.int64)
         native.decode_many(

@@ -25,8 +25,15 @@ _HEAD_BYTES = _HEADER.size + 4
 _MOST_RATIO = 1100
 """No deflate stream is more than 1032 times smaller than what it holds."""
 
-_PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2))
-_PASSES += ((1, 0, 2, 1),)
+_PASSES = (
+    (0, 0, 8, 8),
+    (0, 4, 8, 8),
+    (4, 0, 8, 4),
+    (0, 2, 4, 4),
+    (2, 0, 4, 2),
+    (0, 1, 2, 2),
+    (1, 0, 2, 1),
+)
 """Row and column where each pass of an interlaced image begins, and its steps."""
 
 

@@ -18,6 +18,7 @@ from fastcounts import kernels
 from fastcounts.classes import as_labels, sum_by_label
 from fastcounts.errors import NonIntegralLabel
 from fastcounts.grid import Box, volume
+from fastcounts.kernels.tables import Bytes
 from fastcounts.kernels.tally import interpret
 from fastcounts.sources.memo import Entry, Memo
 from fastcounts.sources.port import Known, Pile
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Shortcuts"]
 
 _FLUSH_PIXELS = 4 << 20
+_MOST_PAIRED = 2**30
 _WORTH = 8
 """A chunk is looked up where its stored bytes are fewer by such a factor."""
 
@@ -55,23 +57,25 @@ class Shortcuts:
         self._item: int | None = None
         self.ready: list[Pile] = []
         self._repeated = 0
+        self._checked = chain.checked
         self._memo = Memo()
         self._memo.is_open = chain.native != "raw"
         dtype = chain.dtype
         self._dtype = np.dtype(f"{dtype.kind}{dtype.itemsize}")
         simple = dtype.kind in "bui" and (dtype.itemsize == 1 or dtype.newbyteorder("<") == dtype)
-        shuffled = chain.native == "blosc" and not chain.checked
+        shuffled = chain.native == "blosc" and not self._checked
         self._shuffled = _PATIENCE if simple and shuffled else 0
         self._boxes: list[Box] = []
         self._bins = np.zeros((2, 256), np.int64)
-        self._bytes: kernels.Table | None = None
+        self._bytes: Bytes | None = None
+        self._whole = chain.native != "" and dtype.kind in "bui" and dtype.itemsize == 1
         self._alone: kernels.Table | None = None
         self._known: dict[int, tuple[Known, int]] = {}
 
     @property
     def is_open(self) -> bool:
         """Whether there is any use in asking."""
-        return self._memo.is_open or self._shuffled > 0
+        return self._whole or self._memo.is_open or self._shuffled > 0
 
     def take(self, stored: Stored, scratch: Scratch) -> list[int]:
         """Count what can be counted; returns the places of the other chunks."""
@@ -86,6 +90,8 @@ class Shortcuts:
                     places = self._look_up(stored, places, scratch)
                 if self._shuffled and places and scratch.decoder is not None:
                     places = self._count_shuffled(stored, places, scratch)
+                if self._whole and places and not self._checked:
+                    places = self._count_whole(stored, places, scratch)
             left += places
         if self._boxes and volume(self._boxes[0]) * len(self._boxes) >= _FLUSH_PIXELS:
             self.flush()
@@ -107,15 +113,14 @@ class Shortcuts:
         patterns = [np.flatnonzero(self._bins[0])]
         pixels = [self._bins[0][patterns[0]]]
         if self._bytes is not None:
-            tally = self._bytes.drain()
-            patterns.append(tally.labels)
-            pixels.append(tally.pixels)
+            for column, found in zip((patterns, pixels), self._bytes.drain(), strict=True):
+                column.append(found)
         labels, numbers, _ = interpret(
             np.concatenate(patterns).astype(np.uint64), np.concatenate(pixels), self._dtype
         )
-        found = [as_labels(labels), *(known.labels for known, _ in self._known.values())]
+        sets = [as_labels(labels), *(known.labels for known, _ in self._known.values())]
         sums = [numbers, *(known.pixels * times for known, times in self._known.values())]
-        together, (totals,) = sum_by_label(found, [sums])
+        together, (totals,) = sum_by_label(sets, [sums])
         nodata = sum(known.nodata * times for known, times in self._known.values())
         known = Known(together, totals, nodata, self._repeated)
         self.ready.append(Pile(self._boxes, None, known))
@@ -172,7 +177,9 @@ class Shortcuts:
         if self._dtype.itemsize > 1:
             for n in np.flatnonzero(good == 0).tolist():
                 good[n] = self._count_bytes(stored, places[n], scratch)
-        self._boxes += [stored.boxes[place] for place, done in zip(places, good, strict=True) if done]
+        self._boxes += [
+            stored.boxes[place] for place, done in zip(places, good, strict=True) if done
+        ]
         if good.any():
             self._shuffled = _PATIENCE
         else:
@@ -216,10 +223,46 @@ class Shortcuts:
         )
         if not block:
             return False
-        if self._bytes is None:
-            self._bytes = kernels.table(np.dtype(np.uint8))
+        from fastcounts.kernels import dense
+
+        bins = self._byte_bins()
         for start in range(0, size, block):
             length = min(block, size - start) // width
-            self._bytes.add(scratch.decoded[start : start + length])
+            dense.count8(scratch.decoded_at + start, length, *bins.addresses)
+        bins.settle(_MOST_PAIRED)
         return True
 
+    # ---- decoded and counted in one go ----
+
+    def _byte_bins(self) -> Bytes:
+        from fastcounts.kernels import dense
+
+        if self._bytes is None:
+            self._bytes = Bytes(dense.SCRATCH8)
+        return self._bytes
+
+    def _count_whole(self, stored: Stored, places: Sequence[int], scratch: Scratch) -> list[int]:
+        """Decode and count chunks of labels of 8 bits; returns the places of broken ones."""
+        from fastcounts.kernels import native, streams
+
+        chain, decoder = self._decoding.chain, scratch.decoder
+        if decoder is None and chain.native != "raw":
+            return list(places)
+        bins, good = self._byte_bins(), np.zeros(len(places), np.int64)
+        streams.count_chunks8(
+            native.RAW if decoder is None else decoder.kind,
+            0 if decoder is None else decoder.function,
+            0 if decoder is None else decoder.context,
+            stored.addresses[places],
+            stored.lengths[places],
+            scratch.decoded_at,
+            chain.size,
+            scratch.sizes,
+            good,
+            *bins.addresses,
+        )
+        bins.settle(_MOST_PAIRED)
+        self._boxes += [
+            stored.boxes[place] for place, done in zip(places, good, strict=True) if done
+        ]
+        return [place for place, done in zip(places, good, strict=True) if not done]

@@ -35,7 +35,7 @@ from fastcounts.errors import (
 )
 from fastcounts.grid import Box
 from fastcounts.plan import ArrayInfo
-from fastcounts.sources.chunks import LocalChunks, Shards, local_chunks
+from fastcounts.sources.chunks import LocalChunks, Shards, chunks_of
 from fastcounts.sources.codecs import UnknownChain
 from fastcounts.sources.port import Piece, Pile, Source, box_slices, digest, whole_chunks
 
@@ -320,12 +320,8 @@ class _Reader:
 
     def _find_way(self) -> None:
         """Read chunks without zarr-python, where that can be done."""
-        store_path = self._array.store_path
-        store = store_path.store
         try:
-            if type(store) is not LocalStore:
-                raise UnknownChain(f"a {type(store).__name__}")
-            self.chunks = local_chunks(self._array, Path(store.root) / store_path.path, self.name)
+            self.chunks = chunks_of(self._array, self.name)
             self.knows_missing = True
         except UnknownChain as error:
             _LOG.info("%s: read through zarr-python, more slowly: %s", self.name, error)

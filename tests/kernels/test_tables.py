@@ -104,8 +104,18 @@ def test_a_pixel_that_is_no_label_is_named_and_nothing_is_added(dtype, wrong, or
         count_items(array, 1)
     assert caught.value.index == (41, 2)
     with pytest.raises(errors.NonIntegralLabel) as caught:
-        count(np.tile(array, (400, 1)), threads=3)
+        count(np.tile(array, (1000, 1)), threads=3)
     assert caught.value.index == (41, 2)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", ">f8"])
+def test_a_pixel_that_is_no_label_is_found_far_into_a_large_array(dtype):
+    array = np.zeros((3, 500, 700), dtype)
+    array[2, 301, 699] = array[2, 302, 0] = 0.25
+    for view, index in ((array, (2, 301, 699)), (array[::-1], (0, 301, 699))):
+        with pytest.raises(errors.NonIntegralLabel) as caught:
+            count(view)
+        assert caught.value.index == index
 
 
 @pytest.mark.parametrize("wrong", [2.0**53 + 2, -(2.0**60), 1e300])
@@ -150,3 +160,51 @@ def test_no_memory_for_growth_adds_nothing(monkeypatch, as_counts):
         counts.add(np.arange(100_000, dtype=np.uint64))
     monkeypatch.undo()
     assert as_counts(counts.drain()) == (dict.fromkeys(range(5), 1), 0)
+
+
+def test_the_window_moves_to_where_the_labels_are(as_counts):
+    """Small labels of wide types take another way; wherever they lie, none is lost."""
+    counts = table(np.dtype(np.int64))
+    expected: dict[int, int] = {}
+    rng = np.random.default_rng(2)
+    for base in (0, 1000, -1, -128, 2**62, 5, 0, 10**12, -(2**63)):
+        labels = base + rng.integers(0, 200, 100_000)
+        counts.add(labels)
+        for label, pixels in zip(*np.unique(labels, return_counts=True), strict=True):
+            expected[int(label)] = expected.get(int(label), 0) + int(pixels)
+    assert as_counts(counts.drain()) == (expected, 0)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "u8", "f8"])
+def test_memory_does_not_grow_with_the_pixels(dtype):
+    small, large = table(np.dtype(dtype)), table(np.dtype(dtype))
+    labels = np.random.default_rng(0).integers(0, 200, 1_000_000).astype(dtype)
+    small.add(labels[:10_000])
+    for _ in range(3):
+        large.add(labels)
+    assert large.nbytes == small.nbytes < 2_000_000
+
+
+def test_ten_thousand_items_of_few_labels_each(oracle):
+    items = np.zeros((10_000, 8, 8), np.uint8)
+    items[:, 0, 0] = np.arange(10_000) % 251
+    tally = count_items(items, 0)
+    assert tally.offsets[-1] == tally.labels.size == 10_000 + np.count_nonzero(items[:, 0, 0])
+    assert int(tally.pixels.sum()) == items.size
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+@pytest.mark.parametrize("dtype", ["?", "u1", "i2", "f4", "u8"])
+def test_threads_share_an_array(threads, dtype, oracle, as_counts, monkeypatch):
+    from fastcounts.kernels import arrays
+
+    monkeypatch.setattr(arrays, "_LEAST_BYTES", 1 << 12)
+    monkeypatch.setattr(arrays, "_SHARE_BYTES", 1 << 10)
+    array = np.random.default_rng(1).integers(0, 50, (97, 3, 311)).astype(dtype)
+    for view in (array, array.T, array[::2, :, ::-3]):
+        assert as_counts(count(view, threads=threads)) == oracle(view)
+
+
+def test_fewer_threads_than_one_are_refused():
+    with pytest.raises(errors.OptionError, match="threads=0"):
+        count(np.zeros(3, np.uint8), threads=0)
