@@ -21,6 +21,8 @@ _TOGETHER = 64
 
 _ROOM = 1 << 17
 _NARROW = 2
+_MOST = 2**30
+"""Larger items are counted in parts, so that no bin of pairs overflows."""
 
 
 def count_items(array: NDArray[Any], axis: int) -> ItemTally:
@@ -50,7 +52,8 @@ def count_items(array: NDArray[Any], axis: int) -> ItemTally:
     items = np.moveaxis(array, axis, 0)
     check(items.dtype)
     in_order = items.flags.c_contiguous and items.dtype.isnative
-    if in_order and items.dtype.kind in "iu" and items.itemsize <= _NARROW:
+    size = math.prod(items.shape[1:])
+    if in_order and items.dtype.kind in "iu" and items.itemsize <= _NARROW and size <= _MOST:
         return _count_rows(items)
     try:
         return _gather(list(_tallies(items)))

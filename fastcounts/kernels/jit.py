@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 import pickle
 import platform
 import uuid
@@ -78,7 +77,8 @@ class _Cache(FunctionCache):
             draft.write_bytes(_dumps(self._impl.reduce(data)))
             draft.replace(path)
         except OSError:
-            draft.unlink(missing_ok=True) if os.access(draft.parent, os.W_OK) else None
+            with contextlib.suppress(OSError):
+                draft.unlink()
 
 
 def compiled(function: Callable[..., Any]) -> Any:

@@ -53,7 +53,9 @@ class Table(ABC):
     def add(self, array: NDArray[Any]) -> None:
         """Count every pixel of an array.
 
-        Either the whole array is counted or, when this raises, nothing of it.
+        Either the whole array is counted or, when this raises, nothing of it. Only an
+        exception from outside, such as KeyboardInterrupt, may leave a part: then drop the
+        table.
 
         Parameters
         ----------
