@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,6 @@ from fastcounts.classes import (
     Pixels,
     as_integer,
     as_labels,
-    concatenate_labels,
     labels_from_integers,
     read_labels,
     sum_by_label,
@@ -39,6 +38,7 @@ from fastcounts.errors import (
 from fastcounts.files import whole_number, whole_numbers, write_whole
 from fastcounts.items import ItemTable, OpenItem
 from fastcounts.ledger import MOST_PIXELS, Ignored, Ledger
+from fastcounts.presence import Presence, PresenceSums
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -380,7 +380,39 @@ class Counts:
         still_open.sort(key=lambda item: item.key)
         presence = Presence(self.options, self.item_table is not None)
         presence.add_open(done)
-        return presence.onto(self, tuple(still_open))
+        return self.with_presence(presence.result(), tuple(still_open))
+
+    def with_presence(self, sums: PresenceSums, open_items: tuple[OpenItem, ...]) -> Counts:
+        """These counts with complete items added to the presence statistics, and open ones set."""
+        ignored = self.options.is_ignored(sums.labels)
+        added = (sums.presence, sums.pixels, sums.pixels_total)
+        zeros = np.zeros(np.count_nonzero(~ignored), np.int64)
+        labels, columns = sum_by_label(
+            [self.labels, as_labels(sums.labels[~ignored])],
+            [
+                [getattr(self, name), column]
+                for name, column in zip(
+                    _COLUMNS, [zeros, *(column[~ignored] for column in added)], strict=True
+                )
+            ],
+        )
+        voids = {
+            int(label): Ignored(0, int(sums.presence[place]), int(sums.pixels_total[place]))
+            for place, label in enumerate(sums.labels)
+            if ignored[place]
+        }
+        table = self.item_table
+        if sums.table is not None:
+            table = sums.table if table is None else table.join(sums.table)
+        return replace(
+            self,
+            labels=labels,
+            **dict(zip(_COLUMNS, columns, strict=True)),
+            items=self.items + sums.items,
+            ledger=self.ledger.plus(Ledger(ignored=voids)),
+            open_items=open_items,
+            item_table=table,
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Counts):
@@ -543,128 +575,6 @@ _FIELDS = (
     "ledger",
     "provenance",
 )
-
-
-class Presence:
-    """Adds up what complete items say about their labels.
-
-    Parameters
-    ----------
-    options : which labels are ignored.
-    keep : whether to keep the table of items.
-    """
-
-    def __init__(self, options: Options, keep: bool) -> None:
-        self._options = options
-        self._keep = keep
-        self._items = 0
-        self._labels: list[Labels] = []
-        self._columns: list[list[Pixels]] = [[], [], []]
-        self._pending = 0
-        self._kept_keys: list[Any] = []
-        self._kept: list[tuple[Pixels, Labels, Pixels]] = []
-
-    def add_open(self, items: Sequence[OpenItem]) -> None:
-        """Add items that are complete."""
-        if not items:
-            return
-        lengths = [item.labels.size for item in items]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        labels = concatenate_labels([item.labels for item in items])
-        pixels = np.concatenate([item.pixels for item in items])
-        self.add([item.key for item in items], offsets, labels, pixels)
-
-    def add(self, keys: Sequence[Any], offsets: Pixels, labels: Labels, pixels: Pixels) -> None:
-        """Add complete items as rows of a sparse table: labels sorted, pixels above zero."""
-        self._items += len(keys)
-        lengths = np.diff(offsets)
-        rows = np.repeat(np.arange(len(keys)), lengths)
-        ignored = self._options.is_ignored(labels)
-        total = np.zeros(len(keys), np.int64)
-        counted = np.zeros(len(keys), np.int64)
-        np.add.at(total, rows, pixels)
-        np.add.at(counted, rows, np.where(ignored, 0, pixels))
-        self._labels.append(labels)
-        for column, values in zip(
-            self._columns, (np.ones(labels.size, np.int64), counted[rows], total[rows]), strict=True
-        ):
-            column.append(values)
-        if self._keep:
-            self._kept_keys.extend(keys)
-            self._kept.append((lengths, labels, pixels))
-        self._pending += labels.size
-        if self._pending > 1 << 18:
-            self._reduce()
-
-    def join(self, other: Presence) -> None:
-        """Take over the items of another."""
-        self._items += other._items
-        self._labels += other._labels
-        for column, more in zip(self._columns, other._columns, strict=True):
-            column.extend(more)
-        self._pending += other._pending
-        self._kept_keys += other._kept_keys
-        self._kept += other._kept
-        if self._pending > 1 << 18:
-            self._reduce()
-
-    def __getstate__(self) -> dict[str, Any]:
-        self._reduce()
-        return self.__dict__
-
-    def _reduce(self) -> tuple[Labels, list[Pixels]]:
-        labels, columns = sum_by_label(self._labels, self._columns)
-        self._labels = [labels]
-        self._columns = [[column] for column in columns]
-        self._pending = 0
-        return labels, columns
-
-    def onto(self, counts: Counts, open_items: tuple[OpenItem, ...]) -> Counts:
-        """Put what was added on top of ``counts``, and set its open items."""
-        labels, columns = self._reduce()
-        ignored = self._options.is_ignored(labels)
-        kept = [column[~ignored] for column in columns]
-        zeros = np.zeros(np.count_nonzero(~ignored), np.int64)
-        all_labels, (pixels, *presences) = sum_by_label(
-            [counts.labels, as_labels(labels[~ignored])],
-            [
-                [getattr(counts, name), column]
-                for name, column in zip(_COLUMNS, [zeros, *kept], strict=True)
-            ],
-        )
-        ledger = counts.ledger.plus(
-            Ledger(
-                ignored={
-                    int(label): Ignored(0, int(columns[0][place]), int(columns[2][place]))
-                    for place, label in enumerate(labels)
-                    if ignored[place]
-                }
-            )
-        )
-        return Counts(
-            labels=all_labels,
-            pixels=pixels,
-            items=counts.items + self._items,
-            presence=presences[0],
-            presence_pixels=presences[1],
-            presence_pixels_total=presences[2],
-            ledger=ledger,
-            options=counts.options,
-            open_items=open_items,
-            item_table=self._table(counts.item_table),
-            covers=counts.covers,
-            provenance=counts.provenance,
-        )
-
-    def _table(self, table: ItemTable | None) -> ItemTable | None:
-        if not self._kept:
-            return table
-        lengths = np.concatenate([part[0] for part in self._kept])
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        labels = concatenate_labels([part[1] for part in self._kept])
-        pixels = np.concatenate([part[2] for part in self._kept])
-        added = ItemTable.of(self._kept_keys, offsets, labels, pixels)
-        return added if table is None else table.join(added)
 
 
 def load(path: str | os.PathLike[str]) -> Counts:

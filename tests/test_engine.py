@@ -162,14 +162,14 @@ def test_memory__is_a_budget() -> None:
 # ---- interruption ----
 
 SLOW = """
-import sys, time
+import os, sys, time
 import numpy as np
 import fastcounts as fc
 from fastcounts.sources import memory
 memory.UNIT_PIXELS = 16
 read = memory.MemorySource.read
 def slow(self, array, box):
-    print("reading", flush=True)
+    os.write(1, b"reading\\n")
     time.sleep(0.05)
     return read(self, array, box)
 memory.MemorySource.read = slow

@@ -191,3 +191,26 @@ def test_png__that_ends_early_is_an_error_and_never_zeros(
         fc.count(tmp_path / "a.png")
     counts = fc.count(tmp_path / "a.png", on_error="record")
     assert counts.ledger.failed == counts.ledger.total == array.size
+
+
+def test_tiff__a_stack_is_not_opened_for_every_page(tmp_path, monkeypatch):
+    from fastcounts.sources import tiff
+
+    stack = np.random.default_rng(5).integers(0, 9, (2, 40, 16, 24)).astype(np.uint16)
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, stack, photometric="minisblack", compression="zlib")
+    opened = []
+    kept = tifffile.TiffFile
+    monkeypatch.setattr(tifffile, "TiffFile", lambda *a, **k: opened.append(1) or kept(*a, **k))
+    monkeypatch.setattr(tiff, "UNIT_BYTES", 13 * 16 * 24 * 2)
+    for items in ("file", 0, 1, 2):
+        expected = fc.count(stack, items="array" if items == "file" else items)
+        opened.clear()
+        counts = fc.count(path, items=items)
+        assert counts.pixels.tolist() == expected.pixels.tolist()
+        assert counts.presence.tolist() == expected.presence.tolist()
+        assert len(opened) < 20
+    parts = [fc.count(path, items=1, part=(i, 5)) for i in range(5)]
+    assert sum(parts) == fc.count(path, items=1)
+    region = (1, slice(3, 30), slice(2, 9))
+    assert fc.count(path, region=region).pixels.tolist() == fc.count(stack[region]).pixels.tolist()

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from fastcounts.classes import Labels, Options, Pixels, as_labels, sum_by_label
-from fastcounts.counts import Counts, Presence, spread
+from fastcounts.counts import Counts, spread
 from fastcounts.engine.places import Places
 from fastcounts.engine.tallying import Partial
 from fastcounts.items import ItemKey, ItemTable, OpenItem
 from fastcounts.ledger import Ignored, Ledger, Unexpected
 from fastcounts.plan import Plan
+from fastcounts.presence import Presence
 
 __all__ = ["Collector"]
 
@@ -159,7 +160,7 @@ class Collector:
             item_table=_empty_table() if self._keep else None,
         )
         open_items = sorted(self._open.values(), key=lambda item: item.key)
-        return self._presence.onto(counts, tuple(open_items))
+        return counts.with_presence(self._presence.result(), tuple(open_items))
 
     def _ignored(self, labels: Labels, pixels: Pixels) -> dict[int, Ignored]:
         found = dict(zip(labels.tolist(), pixels.tolist(), strict=True))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from math import isnan
-from time import perf_counter
 from operator import itemgetter
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from fastcounts import kernels
 from fastcounts.classes import Labels, Options, Pixels, as_labels, sum_by_label
 from fastcounts.engine.events import BlockFailed
 from fastcounts.engine.places import Places
-from fastcounts.errors import MissingChunk, NonIntegralLabel, ReadError, UnexpectedLabel
+from fastcounts.errors import MissingChunk, NonIntegralLabel, UnexpectedLabel
 from fastcounts.grid import Box, volume
 from fastcounts.items import ItemKey
 from fastcounts.plan import Block, Plan

@@ -603,12 +603,14 @@ class Shards:
         """Each box with its shard, opened: None where it does not exist, or the error."""
         for box in boxes:
             corner, key = self._place(box)
+            file: _File | OSError | None
             try:
-                yield box, corner, key, _File(self._root / key)
+                file = _File(self._root / key)
             except (FileNotFoundError, NotADirectoryError):
-                yield box, corner, key, None
+                file = None
             except OSError as error:
-                yield box, corner, key, error
+                file = error
+            yield box, corner, key, file
 
     def _place(self, box: Box) -> tuple[list[int], str]:
         """The coordinates and the key of the shard that a box lies in."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-__all__ = ["find_labels"]
+__all__ = ["class_names", "find_labels", "holds_labels", "is_picture"]
 
 Array = zarr.Array[Any]
 

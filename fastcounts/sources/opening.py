@@ -111,6 +111,8 @@ def _open_path(text: str | bytes, every: bool) -> Source:
         text = os.fsdecode(text)
     if not text:
         raise OptionError("source: the path is empty")
+    if "://" in text and not text.startswith("file:"):
+        return _open_url(text, every)
     path = _local(text)
     if path.is_dir():
         return _open_folder(path, every)
@@ -125,6 +127,14 @@ def _open_path(text: str | bytes, every: bool) -> Source:
     if path.exists():
         raise UnsupportedSource(f"{text}: is neither a file nor a folder")
     raise SourceNotFound(f"{text}: there is no such file or folder")
+
+
+def _open_url(url: str, every: bool) -> Source:
+    from fastcounts.sources.remote import open_url
+    from fastcounts.sources.zarr_arrays import open_zarr
+
+    url = url.rstrip("/")
+    return open_zarr(open_url(url), every=every, url=url)
 
 
 def _local(text: str) -> Path:

@@ -231,14 +231,17 @@ class _Ranged:
 
     def read(self, offset: int, length: int) -> bytes:
         """Some bytes."""
-        found = self._requests.get(self._key, offset, offset + length).result()
+        try:
+            found = self._requests.get(self._key, offset, offset + length).result()
+        except Exception as error:  # noqa: BLE001  stores have errors of many kinds
+            raise OSError(_words(error)) from None
         return b"" if found is None else bytes(found.to_bytes())
 
     def read_into(self, room: memoryview, offset: int) -> int:
         """Fill a buffer; returns how far."""
         try:
             content = self.read(offset, room.nbytes)
-        except Exception:  # noqa: BLE001  stores have errors of many kinds
+        except OSError:
             return -1
         room[: len(content)] = content
         return len(content)

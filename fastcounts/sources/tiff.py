@@ -18,11 +18,14 @@ from fastcounts.sources.port import box_shape, box_slices, digest, size_of
 
 __all__ = ["TiffFormat"]
 
+UNIT_BYTES = 32 << 20
+"""Pages of a stack are read so many bytes at once: opening it takes the longer the more it has."""
+
 _LOSSY = {"JPEG", "OJPEG", "JPEG_LOSSY", "WEBP", "JPEGXR", "JPEGXR_NDPI"}
 
 
 class TiffFormat:
-    """A TIFF of one image series, of one channel; pages are the units."""
+    """A TIFF of one image series, of one channel; some pages are a unit."""
 
     magic = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -48,15 +51,15 @@ class TiffFormat:
                 file=path.as_uri(),
                 shape=shape,
                 dtype=dtype,
-                chunks=(1,) * lead + page,
-                inner=None,
+                chunks=_pages_of_a_unit(shape[:lead], size_of(page) * dtype.itemsize) + page,
+                inner=(1,) * lead + page,
                 digest=digest(shape, dtype.str, path.stat().st_size),
                 stored_bytes=path.stat().st_size,
             )
         ]
 
     def read(self, path: Path, info: ArrayInfo, box: Box) -> NDArray[Any]:
-        """Decode the page that holds the block."""
+        """Decode the pages that hold the block."""
         tifffile = _tifffile()
         try:
             with tifffile.TiffFile(path) as file:
@@ -65,23 +68,30 @@ class TiffFormat:
                     raise ReadError(f"{path}: the file was changed while it was being counted")
                 page_axes = len(series.keyframe.shape)
                 lead = len(info.shape) - page_axes
-                corner = tuple(start for start, _ in box[:lead])
-                number = int(np.ravel_multi_index(corner, info.shape[:lead])) if lead else 0
-                pixels = _page(series, number, path)
+                numbers = np.arange(size_of(info.shape[:lead])).reshape(info.shape[:lead])
+                wanted = numbers[box_slices(box[:lead])]
+                part = box_slices(box[lead:])
+                pixels = np.stack([_page(series, int(n), path)[part] for n in wanted.flat])
         except FastcountsError:
             raise
         except Exception as error:  # noqa: BLE001  a decoder may fail in any way on damaged bytes
             raise ReadError(f"{path}: cannot be decoded: {error}") from None
-        part = pixels[box_slices(box[lead:])]
-        return part.reshape(box_shape(box))
+        return pixels.reshape(box_shape(box))
+
+
+def _pages_of_a_unit(lead: tuple[int, ...], page_bytes: int) -> tuple[int, ...]:
+    """How many pages along each of the leading axes are read at once."""
+    if not lead:
+        return ()
+    pages = max(UNIT_BYTES // max(page_bytes, 1), 1)
+    return (1,) * (len(lead) - 1) + (min(pages, lead[-1]),)
 
 
 def _page(series: Any, number: int, path: Path) -> NDArray[Any]:
     """Decode one page, having checked that its stored segments are all there."""
     if len(series.pages) == 1 and series.size > size_of(tuple(series.keyframe.shape)):
-        pixels = series.asarray()  # a stack that is stored as one page's contiguous bytes
-        flat = pixels.reshape((-1, *series.keyframe.shape))
-        whole: NDArray[Any] = flat[number]
+        stack = series.asarray(out="memmap")  # stored as one page's contiguous bytes
+        whole: NDArray[Any] = stack.reshape((-1, *series.keyframe.shape))[number]
         return whole
     page = series.pages[number]
     if page is None:

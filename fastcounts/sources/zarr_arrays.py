@@ -37,6 +37,7 @@ from fastcounts.grid import Box
 from fastcounts.plan import ArrayInfo
 from fastcounts.sources.chunks import LocalChunks, Shards, chunks_of
 from fastcounts.sources.codecs import UnknownChain
+from fastcounts.sources.ome import find_labels, holds_labels, is_picture
 from fastcounts.sources.port import Piece, Pile, Source, box_slices, digest, whole_chunks
 
 __all__ = ["ZarrSource", "is_zarr_folder", "open_zarr"]
@@ -54,7 +55,7 @@ def is_zarr_folder(path: Path) -> bool:
     return any((path / marker).is_file() for marker in _MARKERS)
 
 
-def open_zarr(target: Any, *, every: bool = False, path: str = "") -> ZarrSource:
+def open_zarr(target: Any, *, every: bool = False, path: str = "", url: str = "") -> ZarrSource:
     """Open an array, or the label array of a group.
 
     Parameters
@@ -62,6 +63,7 @@ def open_zarr(target: Any, *, every: bool = False, path: str = "") -> ZarrSource
     target : a path, a store, an open array or group.
     every : take all label arrays of a group, where there are several.
     path : where in a store.
+    url : what the root of the store is called.
 
     Raises
     ------
@@ -69,14 +71,14 @@ def open_zarr(target: Any, *, every: bool = False, path: str = "") -> ZarrSource
         Where there is nothing, no label array, or several.
     """
     if not isinstance(target, zarr.Array | zarr.Group):
-        target = _open(target, path)
+        target = _open(target, path, url)
     if isinstance(target, zarr.Array):
-        return ZarrSource([target])
-    return ZarrSource(_members(target, every))
+        return ZarrSource([target], url)
+    return ZarrSource(_members(target, every, url), url)
 
 
-def _open(target: Any, path: str) -> Array | zarr.Group:
-    name = f"{target}/{path}" if path else str(target)
+def _open(target: Any, path: str, url: str = "") -> Array | zarr.Group:
+    name = url or (f"{target}/{path}" if path else str(target))
     try:
         if isinstance(target, Path) and target.suffix == ".zip":
             target = ZipStore(target, mode="r")
@@ -134,31 +136,33 @@ def _with_letter_orders(target: Any) -> Array | None:
         return None
 
 
-def _members(group: zarr.Group, every: bool) -> list[Array]:
+def _members(group: zarr.Group, every: bool, url: str = "") -> list[Array]:
     """The label array of a group, or all of them."""
-    name = _name(group.store_path)
+    name = url or _name(group.store_path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of files beside the arrays, which harm nobody
-            members = sorted(group.members(max_depth=None), key=lambda member: member[0])
+            found = list(find_labels(group))
     except Exception as error:  # noqa: BLE001  metadata may be wrong in any way
         raise UnsupportedSource(
             f"{name}: the metadata of one of its arrays cannot be read: {_reason(error)}; "
             "name the array that holds the labels"
         ) from None
-    arrays = [(path, member) for path, member in members if isinstance(member, zarr.Array)]
-    labels = [(path, array) for path, array in arrays if np.dtype(array.dtype).kind in "biu"]
+    base = f"{group.path}/" if group.path else ""
+    arrays = [(path.removeprefix(base), member) for path, member in found]
+    labels = [(path, array) for path, array in arrays if holds_labels(array)]
     if not labels:
-        found = ", ".join(f"{path} ({array.dtype})" for path, array in arrays[:8])
-        raise UnsupportedSource(
-            f"{name}: the group holds no array of integers"
-            + (f", only {found}" if found else "; it is empty")
-        )
+        others = ", ".join(f"{path} ({array.dtype})" for path, array in arrays[:8])
+        what = "the group holds no array of integers"
+        what += f", only {others}" if others else "; it is empty"
+        if is_picture(group):
+            what = "is an image without label images"
+        raise UnsupportedSource(f"{name}: {what}")
     if len(labels) > 1 and not every:
-        found = ", ".join(f"{path} ({array.dtype} {array.shape})" for path, array in labels[:16])
+        several = ", ".join(f"{path} ({array.dtype} {array.shape})" for path, array in labels[:16])
         raise AmbiguousSource(
             f"{name}: the group holds {len(labels)} arrays of integers; name one as "
-            f"{name}/{labels[0][0]}, or ask for all: {found}"
+            f"{name}/{labels[0][0]}, or ask for all: {several}"
         )
     return [array for _, array in labels]
 
@@ -202,6 +206,7 @@ class ZarrSource(Source):
     Parameters
     ----------
     arrays : open arrays; nothing is written to them.
+    url : what the root of their store is called, if it has such a name.
 
     Raises
     ------
@@ -209,8 +214,8 @@ class ZarrSource(Source):
         If the elements of one cannot be labels.
     """
 
-    def __init__(self, arrays: Sequence[Array]) -> None:
-        self._arrays = tuple(_Reader(_on_disk(array)) for array in arrays)
+    def __init__(self, arrays: Sequence[Array], url: str = "") -> None:
+        self._arrays = tuple(_Reader(_on_disk(array), url) for array in arrays)
         self.arrays = tuple(reader.info for reader in self._arrays)
         self._lock = threading.Lock()
         self._met: Counter[str] = Counter()
@@ -285,9 +290,10 @@ def _is_sharded(array: Array) -> bool:
 class _Reader:
     """One array, its chunks, and which of them exist."""
 
-    def __init__(self, array: Array) -> None:
+    def __init__(self, array: Array, url: str = "") -> None:
         self._array = array
-        self.name = _name(array.store_path)
+        place = f"{url}/{array.path}".rstrip("/") if url else ""
+        self.name = place or _name(array.store_path)
         self.chunks: LocalChunks | Shards | None = None
         dtype = check_label_dtype(array.dtype, self.name)
         regular = type(array.metadata).__name__ != "ArrayV3Metadata" or hasattr(
@@ -308,7 +314,7 @@ class _Reader:
         self.fill_value = array.metadata.fill_value
         self.info = ArrayInfo(
             name=self.name,
-            source=_identity(array.store_path),
+            source=place or _identity(array.store_path),
             file="",
             shape=tuple(array.shape),
             dtype=dtype,

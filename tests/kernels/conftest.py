@@ -8,14 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 Counts = tuple[dict[int, int], int]
-
-settings.register_profile("kernels", deadline=None)
-settings.load_profile("kernels")
 
 DTYPES = [
     *("?", "u1", "i1", "<u2", ">u2", "<i2", ">i2", "<u4", ">u4", "<i4", ">i4"),
