@@ -16,9 +16,12 @@ import json
 import os
 import resource
 import statistics
+import struct
 import time
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import distributed
@@ -48,6 +51,7 @@ class MadeStore(Store):
     Parameters
     ----------
     latency : seconds before an answer.
+    repeats : whether chunks of equal masks have equal bytes, as empty tiles have.
     """
 
     supports_writes = False
@@ -55,20 +59,23 @@ class MadeStore(Store):
     supports_listing = False
     supports_partial_writes = False
 
-    def __init__(self, latency: float = 0.0) -> None:
+    def __init__(self, latency: float = 0.0, repeats: bool = False) -> None:
         super().__init__(read_only=True)
         self.latency = latency
+        self.repeats = repeats
         self.reads = 0
         self._metadata, self._chunks = _content()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, MadeStore) and other.latency == self.latency
+        return isinstance(other, MadeStore) and other.__getstate__() == self.__getstate__()
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"latency": self.latency}
+        return {"latency": self.latency, "repeats": self.repeats}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["latency"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
         self._is_open = True
 
     async def get(
@@ -84,7 +91,10 @@ class MadeStore(Store):
             await asyncio.sleep(self.latency)
         self.reads += 1
         number = sum(int(part) * 7**place for place, part in enumerate(key[2:].split("/")))
-        return prototype.buffer.from_bytes(self._chunks[number % DISTINCT])
+        content = self._chunks[number % DISTINCT]
+        if not self.repeats:  # a frame that decoders skip makes the bytes of every chunk unlike
+            content += struct.pack("<IIQ", 0x184D2A50, 8, number)
+        return prototype.buffer.from_bytes(content)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -140,9 +150,9 @@ def _content() -> tuple[bytes, list[bytes]]:
     return json.dumps(metadata).encode(), chunks
 
 
-def open_made(latency: float = 0.0) -> zarr.Array[Any]:
+def open_made(latency: float = 0.0, repeats: bool = False) -> zarr.Array[Any]:
     """The large array."""
-    return zarr.open_array(MadeStore(latency), mode="r")
+    return zarr.open_array(MadeStore(latency, repeats), mode="r")
 
 
 def timed(run: Any) -> tuple[float, Any]:
@@ -157,9 +167,11 @@ def memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def chunks_in(seconds: float, latency: float, workers: int) -> tuple[float, float]:
+def chunks_in(
+    seconds: float, latency: float, workers: int, repeats: bool = False
+) -> tuple[float, float]:
     """Chunks a second, and stored bytes a chunk, of a run that is stopped after a while."""
-    array = open_made(latency)
+    array = open_made(latency, repeats)
     done = 0
     begun = time.perf_counter()
 
@@ -170,10 +182,8 @@ def chunks_in(seconds: float, latency: float, workers: int) -> tuple[float, floa
             if time.perf_counter() - begun > seconds:
                 raise TimeoutError
 
-    try:
+    with suppress(TimeoutError):
         fc.count(array, source_id="made", part=(0, 100), workers=workers, items=0, progress=listen)
-    except TimeoutError:
-        pass
     taken = time.perf_counter() - begun
     return array.store.reads / taken, statistics.mean(map(len, array.store._chunks))
 
@@ -212,25 +222,101 @@ def task() -> float:
         return statistics.median(timed(run)[0] for _ in range(3)) / 1000
 
 
+THREADS = 32
+"""Threads of a node in the arithmetic."""
+NETWORK = 25e9 / 8
+"""Bytes a second into a node: 25 Gbit/s."""
+NODES = (16, 64, 1000)
+IN_FLIGHT = 16
+"""Requests under way at once for each thread, in the arithmetic of latency."""
+
+
+def measured(seconds: float) -> dict[str, float]:
+    """The constants."""
+    plan_seconds, plan_memory = planning()
+    one, stored = chunks_in(seconds, 0.0, 1)
+    return {
+        "plan": plan_seconds,
+        "plan memory": plan_memory,
+        "one": one,
+        "two": chunks_in(seconds, 0.0, 2)[0],
+        "stored": stored,
+        "repeated": chunks_in(seconds, 0.0, 1, repeats=True)[0],
+        "merge": merging(),
+        "task": task(),
+    }
+
+
+def constants_table(found: dict[str, float]) -> str:
+    """What was measured, as Markdown."""
+    rows = [
+        (
+            "open and plan 10^8 chunks",
+            f"{found['plan'] * 1e3:.0f} ms, {found['plan memory']:.0f} MiB",
+        ),
+        ("fetch from memory, decode and count a chunk, one thread", f"{1e3 / found['one']:.2f} ms"),
+        ("the same, two threads on two cores", f"{1e3 / found['two']:.2f} ms a chunk"),
+        ("a chunk whose bytes were seen before, one thread", f"{1e3 / found['repeated']:.3f} ms"),
+        ("stored bytes of a chunk of 1 MiB", f"{found['stored'] / 1000:.1f} kB"),
+        ("add the counts of one part", f"{found['merge'] * 1e3:.2f} ms"),
+        ("a task of the Dask scheduler", f"{found['task'] * 1e3:.2f} ms"),
+    ]
+    lines = ["| what | cost |", "|---|---|", *(f"| {what} | {cost} |" for what, cost in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def arithmetic_table(found: dict[str, float]) -> str:
+    """What follows for large runs, as Markdown."""
+    plan = make_plan(open_source(open_made()).arrays)
+    lines = [
+        "| data | nodes | decode and count | network | Dask shares | scheduler, busy | parts |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for size, name in ((1e8, "100 TB"), (1e10, "10 PB")):
+        for nodes in NODES:
+            compute = size / found["one"] / (nodes * THREADS)
+            network = size * found["stored"] / (nodes * NETWORK)
+            tasks = sum(1 for _ in cluster_engine.shares(plan, nodes * THREADS))
+            lines.append(
+                f"| {name} | {nodes} | {_time(compute)} | {_time(network)} | {tasks:,} | "
+                f"{_time(2 * tasks * found['task'])} | {nodes} in {_time(nodes * found['merge'])} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _time(seconds: float) -> str:
+    """Seconds, minutes or hours, to two figures."""
+    for unit, name in ((3600.0, "h"), (60.0, "min"), (1.0, "s")):
+        if seconds >= 1.5 * unit:
+            return (
+                f"{seconds / unit:.2g} {name}"
+                if seconds / unit < 100
+                else f"{seconds / unit:.0f} {name}"
+            )
+    return f"{seconds * 1e3:.0f} ms"
+
+
+def write_page(page: Path, tables: dict[str, str]) -> None:
+    """Put tables between their markers in a page."""
+    text = page.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        begin, end = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->"
+        head, _, rest = text.partition(begin)
+        text = head + begin + table + end + rest.partition(end)[2]
+    page.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
-    """Measure the constants, and print them."""
+    """Measure the constants, and print them with what follows from them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each rate")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/scale.md")
     given = parser.parse_args()
-    seconds, extra = planning()
-    print(f"{os.cpu_count()} cores")
-    print(f"| plan 10^8 chunks | {seconds * 1e3:.1f} ms, {extra:.1f} MiB |")
-    shares = list(cluster_engine.shares(make_plan(open_source(open_made()).arrays), 1000 * 32))
-    print(f"| shares for 1000 nodes of 32 threads | {len(shares)} |")
-    for workers in (1, 2):
-        rate, stored = chunks_in(given.seconds, 0.0, workers)
-        print(f"| chunks a second, {workers} threads, no latency | {rate:.0f} |")
-    print(f"| stored bytes a chunk | {stored:.0f} |")
-    rate, _ = chunks_in(given.seconds, 0.05, 2)
-    print(f"| chunks a second, 2 threads, 50 ms latency | {rate:.0f} |")
-    print(f"| add one part | {merging() * 1e3:.2f} ms |")
-    print(f"| a task of the scheduler | {task() * 1e3:.2f} ms |")
-    print(f"| peak memory of this process | {memory():.0f} MiB |")
+    found = measured(given.seconds)
+    tables = {"constants": constants_table(found), "arithmetic": arithmetic_table(found)}
+    print(f"{os.cpu_count()} cores\n\n" + "\n".join(tables.values()))
+    if given.write:
+        write_page(Path(__file__).parent.parent / "docs" / "scale.md", tables)
 
 
 if __name__ == "__main__":

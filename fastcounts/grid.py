@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
+import numpy as np
+from numpy.typing import NDArray
+
 __all__ = ["Box", "Grid", "Interval", "intersect", "volume"]
 
 Interval = tuple[int, int]
@@ -61,7 +64,7 @@ class Grid:
         return tuple(axes)
 
     @cached_property
-    def _span(self) -> Box:
+    def span(self) -> Box:
         """The chunk coordinates that touch the region, by axis."""
         return tuple(
             (start // chunk, -(-stop // chunk) if stop > start else start // chunk)
@@ -71,7 +74,7 @@ class Grid:
     @cached_property
     def _counts(self) -> tuple[int, ...]:
         """How many chunks there are along each axis, in ``order``."""
-        return tuple(self._span[axis][1] - self._span[axis][0] for axis in self.order)
+        return tuple(self.span[axis][1] - self.span[axis][0] for axis in self.order)
 
     @cached_property
     def size(self) -> int:
@@ -99,7 +102,7 @@ class Grid:
         """The elements from chunk ``low`` to chunk ``high``, inclusive, in the region."""
         box: list[Interval] = [(0, 0)] * len(self.shape)
         for axis, start, stop in zip(self.order, low, high, strict=True):
-            base, chunk = self._span[axis][0], self.chunks[axis]
+            base, chunk = self.span[axis][0], self.chunks[axis]
             begin, end = self.bounds[axis]
             box[axis] = (max(begin, (base + start) * chunk), min(end, (base + stop + 1) * chunk))
         return tuple(box)
@@ -116,12 +119,22 @@ class Grid:
             length = min(self._counts[-1] - low[-1], stop - start)
             box = self._box(low, low)
             before, after = box[:fastest], box[fastest + 1 :]
-            edge = (self._span[fastest][0] + low[-1]) * chunk
+            edge = (self.span[fastest][0] + low[-1]) * chunk
             for left in range(edge, edge + length * chunk, chunk):
                 right = left + chunk
                 inside = (max(left, begin), min(right, end))
                 yield (*before, inside, *after)
             start += length
+
+    def ordinals(self, corners: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The numbers of chunks given by their coordinates (n, axes); of those in the region."""
+        span = np.array(self.span, np.int64).reshape(-1, 2)
+        inside = ((corners >= span[:, 0]) & (corners < span[:, 1])).all(axis=1)
+        relative = corners[inside] - span[:, 0]
+        numbers = np.zeros(relative.shape[0], np.int64)
+        for axis, count in zip(self.order, self._counts, strict=True):
+            numbers = numbers * count + relative[:, axis]
+        return numbers
 
     def boxes(self, start: int, stop: int) -> Iterator[Box]:
         """Boxes that together hold the chunks ``start`` to ``stop - 1``, each element once.

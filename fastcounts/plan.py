@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -12,6 +12,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastcounts.classes import as_integer
 from fastcounts.covers import Cover, Covers, Piece, Run
@@ -19,7 +20,7 @@ from fastcounts.errors import MemoryBudgetError, OptionError
 from fastcounts.grid import Box, Grid, Interval, volume
 from fastcounts.items import ItemKey
 
-__all__ = ["ArrayInfo", "Block", "Plan", "make_plan", "resolve_region", "virtual_chunks"]
+__all__ = ["ArrayInfo", "Block", "Hole", "Plan", "make_plan", "resolve_region", "virtual_chunks"]
 
 BLOCK_BYTES = 64 << 20
 """Blocks that can be divided are divided until they are no larger, where no budget is given."""
@@ -29,6 +30,9 @@ VIEW_PIXELS = 1 << 22
 
 TABLE_BYTES = 4 << 20
 """What a worker's counting table takes, at most, for labels of 8 and 16 bit."""
+
+HOLE_UNITS = 1 << 16
+"""Units of which it is asked at once which exist."""
 
 _COPIES = 3
 """Stored bytes, decoded bytes, and the array they are put into."""
@@ -64,11 +68,30 @@ class ArrayInfo:
     stored_bytes: int | None = None
 
 
+Present = Callable[[int, Grid, int, int], "NDArray[np.int64] | None"]
+
+
 class Block(NamedTuple):
     """A box of one array, read and counted at once."""
 
     array: int
     box: Box
+
+
+class Hole(NamedTuple):
+    """Units of which some do not exist, which need not be read to be accounted for.
+
+    Attributes
+    ----------
+    array : which array.
+    start, stop : the half-open range of units.
+    present : those of them that may exist; they are blocks as well.
+    """
+
+    array: int
+    start: int
+    stop: int
+    present: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -124,13 +147,42 @@ class Plan:
             if info.is_view:
                 yield from _joined(array, grid, start, stop)
                 continue
-            limit = max(self.most_bytes // max(info.dtype.itemsize, 1), 1)
-            for unit in grid.each(start, stop):
-                if info.inner is None:
-                    yield Block(array, unit)
+            yield from self._stored(array, start, stop)
+
+    def _stored(self, array: int, start: int, stop: int) -> Iterator[Block]:
+        """The blocks of a range of units."""
+        info, grid = self.arrays[array], self.grids[array]
+        limit = max(self.most_bytes // max(info.dtype.itemsize, 1), 1)
+        for unit in grid.each(start, stop):
+            if info.inner is None:
+                yield Block(array, unit)
+                continue
+            for box in divide(unit, info.inner, limit, grid.order):
+                yield Block(array, box)
+
+    def blocks_and_holes(self, present: Present) -> Iterator[Block | Hole]:
+        """The blocks that may exist, and what lies between them.
+
+        Parameters
+        ----------
+        present : gives the units of an array, in a range, that may exist, or None where it
+            is not known which do.
+        """
+        for array, start, stop in self.shares():
+            grid = self.grids[array]
+            if self.arrays[array].is_view:
+                yield from _joined(array, grid, start, stop)
+                continue
+            for low in range(start, stop, HOLE_UNITS):
+                high = min(low + HOLE_UNITS, stop)
+                found = present(array, grid, low, high)
+                if found is None or found.size == high - low:
+                    yield from self._stored(array, low, high)
                     continue
-                for box in divide(unit, info.inner, limit, grid.order):
-                    yield Block(array, box)
+                yield Hole(array, low, high, found)
+                ends = np.flatnonzero(np.diff(found, append=-1) != 1) + 1
+                for run in np.split(found, ends[:-1]) if found.size else ():
+                    yield from self._stored(array, int(run[0]), int(run[-1]) + 1)
 
     @cached_property
     def pixels(self) -> int:

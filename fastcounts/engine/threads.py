@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from fastcounts.grid import volume
-from fastcounts.plan import Block
+from fastcounts.plan import Block, Hole
 
 __all__ = ["Worker", "run_threads"]
 
@@ -23,7 +23,7 @@ _WAITING = 32
 class Worker(Protocol):
     """Counts blocks, in one thread."""
 
-    def count_many(self, blocks: Iterable[Block]) -> None:
+    def count_many(self, blocks: Iterable[Block | Hole]) -> None:
         """Count blocks; some may be asked for before those before them are counted."""
 
     def flush(self) -> None:
@@ -31,7 +31,7 @@ class Worker(Protocol):
 
 
 def run_threads(
-    blocks: Iterator[Block],
+    blocks: Iterator[Block | Hole],
     pixels: int,
     workers: int,
     hire: Callable[[Callable[[Message], None]], Worker],
@@ -77,7 +77,7 @@ class _Failure:
 
 
 class _Crew:
-    def __init__(self, blocks: Iterator[Block], batch_pixels: int, workers: int) -> None:
+    def __init__(self, blocks: Iterator[Block | Hole], batch_pixels: int, workers: int) -> None:
         self.stopped = threading.Event()
         self._blocks = blocks
         self._batch_pixels = batch_pixels
@@ -96,7 +96,7 @@ class _Crew:
         except BaseException as error:  # noqa: BLE001  it is raised again in the caller's thread
             self.send(_Failure(error))
 
-    def _blocks_of_one(self) -> Iterator[Block]:
+    def _blocks_of_one(self) -> Iterator[Block | Hole]:
         """What one worker has to count, taken from the common store as it goes."""
         while batch := self._take():
             for block in batch:
@@ -104,14 +104,14 @@ class _Crew:
                     return
                 yield block
 
-    def _take(self) -> list[Block]:
+    def _take(self) -> list[Block | Hole]:
         """The next few blocks: at least one, and about a fair share of pixels."""
-        batch: list[Block] = []
+        batch: list[Block | Hole] = []
         pixels = 0
         with self._lock:
             for block in self._blocks:
                 batch.append(block)
-                pixels += volume(block.box)
+                pixels += volume(block.box) if isinstance(block, Block) else 0
                 if pixels >= self._batch_pixels:
                     break
         return batch

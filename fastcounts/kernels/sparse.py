@@ -1,4 +1,4 @@
-"""Kernels for labels of any width: a hash table of the patterns that occur.
+"""Kernels for labels of 32 and 64 bits: a hash table of the patterns that occur.
 
 The table is one int64 array of ``capacity + 1`` places, capacity a power of two; a place
 is a pattern and its pixels, side by side. A place that holds `EMPTY` is free; the pattern
@@ -22,10 +22,10 @@ import numpy as np
 
 from fastcounts.kernels import dense
 from fastcounts.kernels.jit import compiled, inlined, named, shared
-from fastcounts.kernels.runs import PLACES, enlist, mark16, mark32, mark64
+from fastcounts.kernels.runs import PLACES, enlist, mark32, mark64
 from fastcounts.kernels.vector import (
     add64,
-    load16,
+    increment64,
     load32,
     load64,
     narrow32,
@@ -33,6 +33,7 @@ from fastcounts.kernels.vector import (
     place16,
     prefetch,
     store64,
+    subtract,
 )
 
 __all__ = [
@@ -48,7 +49,6 @@ __all__ = [
     "RECENT",
     "RECENT_PLACES",
     "SCRATCH",
-    "SLACK",
     "STATE",
     "TABLE",
     "TABLE_BITS",
@@ -56,7 +56,6 @@ __all__ = [
     "WHY",
     "WRONG",
     "collect",
-    "count16",
     "count32",
     "count64",
     "rehash",
@@ -72,12 +71,10 @@ STATE = 9
 _TILE = 32
 """Words of a tile: as 64-bit labels they fill a third of a first-level cache."""
 
-SLACK = 64 * _TILE
-"""Patterns that a tile may add; with them a table may be filled to eleven sixteenths."""
-
-LEAST_CAPACITY = 4 * SLACK
+LEAST_CAPACITY = 32768
 _SHORT = 24
 _BATCH = 64
+_ROOMY, _CLOSE = 18, 22
 _CACHED = 15
 """A table of so many bits is in the second-level cache."""
 
@@ -90,6 +87,21 @@ RECENT = BYTES + 64 * _TILE + 64
 RECENT_PLACES = 1 << _RECENT_BITS
 SCRATCH = RECENT + 16 * RECENT_PLACES
 """Bytes of scratch memory: that of 8-bit labels, a tile of them, and recent patterns."""
+
+
+@shared
+def _most(bits: int) -> Any:
+    """Return how many patterns a table holds before a larger one is better.
+
+    A search that does not end where it begins costs a wrongly predicted branch. So small
+    tables stay almost empty, and only large ones are filled: with the patterns that a tile
+    may add, to eleven sixteenths.
+    """
+    if bits < _ROOMY:
+        return np.int64(1) << bits >> 3
+    if bits < _CLOSE:
+        return np.int64(1) << bits >> 2
+    return (np.int64(11) << bits >> 4) - 64 * _TILE
 
 
 @shared
@@ -229,10 +241,21 @@ def _narrower(bits: int, narrow: Any) -> Any:
     return shared(write_bytes)
 
 
-@shared
-def _never(_tile: int, _words: int, _state: int) -> Any:
-    """Say that a tile does not fit into the window."""
-    return False
+def _adder_of_few(bits: int, load: Any) -> Any:
+    """Make the function that adds less than a word of pixels, if all are in the window."""
+    width, mask = bits // 8, -1 if bits == 64 else (1 << bits) - 1
+
+    def add_few(tile: int, size: int, state: int) -> Any:
+        base, bins = load64(state + BASE), load64(state + BINS)
+        outside = np.int64(0)
+        for i in range(size):
+            outside |= subtract(load(tile + width * i), base) & mask & ~255
+        if outside == 0:
+            for i in range(size):
+                increment64(bins + 8 * (subtract(load(tile + width * i), base) & 255))
+        return outside == 0
+
+    return shared(add_few)
 
 
 def _counter(bits: int, load: Any, mark: Any, write_bytes: Any) -> Any:
@@ -243,10 +266,11 @@ def _counter(bits: int, load: Any, mark: Any, write_bytes: Any) -> Any:
     """
     width = bits // 8
     add_runs, add_pixels = _adder_of_runs(bits, load), _adder_of_pixels(bits, load)
+    add_few = _adder_of_few(bits, load)
 
     def count(address: int, size: int, state: int, weight: int, floating: int) -> Any:
         scratch = load64(state + MEMORY)
-        most = (np.int64(11) << load64(state + TABLE_BITS) >> 4) - SLACK
+        most = _most(load64(state + TABLE_BITS))
         store64(state + WHY, DONE)
         done = 0
         while done < size:
@@ -258,7 +282,9 @@ def _counter(bits: int, load: Any, mark: Any, write_bytes: Any) -> Any:
                 dense.count_tile8(scratch + BYTES, words, scratch, bins, pairs)
                 done += pixels
                 continue
-            if weight > 0 and load64(state + USED) > most:
+            if words == 0 and floating == 0 and weight > 0 and add_few(tile, pixels, state):
+                return size
+            if weight > 0 and load64(state + USED) >= most:
                 store64(state + WHY, FULL)
                 return done
             number = mark(tile, words, scratch) if words else size
@@ -276,7 +302,6 @@ def _counter(bits: int, load: Any, mark: Any, write_bytes: Any) -> Any:
     return compiled(named(count, f"count{bits}"))
 
 
-count16 = _counter(16, load16, mark16, _never)
 count32 = _counter(32, load32, mark32, _narrower(32, narrow32))
 count64 = _counter(64, load64, mark64, _narrower(64, narrow64))
 

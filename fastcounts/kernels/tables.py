@@ -21,10 +21,11 @@ _MOST_PAIRED = 2**30
 """As many pairs of pixels may be counted, twice, before they are turned into pixels."""
 
 _MOST_AT_ONCE = 2**24
+_NARROWER = 4
 _SAMPLE = 4096
 _WINDOW = 255
 _PATIENT = 32
-_LARGE = 2**21
+_LARGE = 2**17
 
 
 def address(array: NDArray[Any]) -> int:
@@ -265,10 +266,9 @@ class _SparseTable(Table):
         super().__init__(dtype)
         width = self.dtype.itemsize
         self._kernels: Any = sparse
-        self._kernel: Any = {2: sparse.count16, 4: sparse.count32, 8: sparse.count64}[width]
+        self._kernel: Any = sparse.count32 if width == _NARROWER else sparse.count64
         self._floating = 8 * width if self.dtype.kind == "f" else 0
         self._bytes = Bytes(sparse.SCRATCH)
-        self._places = np.zeros((0, 2), np.int64)
         recent = self._bytes.scratch[sparse.RECENT :].view(np.int64)
         self._recent = recent.reshape(sparse.RECENT_PLACES, 2)
         self._settled: list[tuple[NDArray[Any], NDArray[np.int64]]] = []
@@ -276,6 +276,7 @@ class _SparseTable(Table):
         bins, pairs, scratch = self._bytes.addresses
         for offset, place in ((sparse.BINS, bins), (sparse.PAIRS, pairs), (sparse.MEMORY, scratch)):
             self._set(offset, place)
+        self._use(_hash_table(sparse.LEAST_CAPACITY))
 
     def _get(self, offset: int) -> int:
         """Read what the kernel says."""
@@ -340,7 +341,7 @@ class _SparseTable(Table):
         return patterns.astype(f"u{self.dtype.itemsize}").astype(np.uint64), pixels
 
     def _undo(self, array: NDArray[Any], counted: int) -> None:
-        """Take away what was counted of an array."""
+        """Take away what was counted of an array; there is room for all its patterns."""
         for tile in tiles(array):
             part = tile[: min(tile.size, counted)]
             counted -= sum(self._count(part, -1))
@@ -349,9 +350,8 @@ class _SparseTable(Table):
         """Move to a larger table."""
         old = self._places
         factor = 4 if len(old) < _LARGE else 2
-        places = _hash_table(max(factor * (len(old) - 1), self._kernels.LEAST_CAPACITY))
-        if len(old):
-            self._kernels.rehash(address(old), _bits(old), address(places), _bits(places))
+        places = _hash_table(factor * (len(old) - 1))
+        self._kernels.rehash(address(old), _bits(old), address(places), _bits(places))
         self._use(places)
 
     def _use(self, places: NDArray[np.int64]) -> None:
@@ -363,7 +363,7 @@ class _SparseTable(Table):
     def _patterns(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
         parts = [*self._settled, self._window(), self._take(self._recent)]
         self._settled.clear()
-        if len(self._places):
+        if self._get(self._kernels.USED) or self._places[-1, 1]:
             parts.append(self._take(self._places))
             self._set(self._kernels.USED, 0)
         if len(self._places) > self._kernels.LEAST_CAPACITY + 1:

@@ -42,6 +42,7 @@ __all__ = [
     "run_ends64",
     "store32",
     "store64",
+    "subtract",
 ]
 
 _BYTES = 64
@@ -296,6 +297,7 @@ store32, store64 = (_storer(bits) for bits in (32, 64))
 increment32, increment64 = (_incrementer(bits) for bits in (32, 64))
 run_ends8, run_ends16, run_ends32, run_ends64 = (_run_ends(bits) for bits in (8, 16, 32, 64))
 narrow32, narrow64 = (_narrower(bits) for bits in (32, 64))
+subtract = _intrinsic(2, lambda builder, args: builder.sub(*args))
 place16 = _intrinsic(2, _build_place16)
 add64 = _intrinsic(2, _build_add64)
 popcount = _intrinsic(1, lambda builder, args: _ones(builder, args[0]))

@@ -9,8 +9,11 @@ from itertools import chain
 from os.path import commonprefix
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastcounts.errors import OptionError
-from fastcounts.grid import Box
+from fastcounts.grid import Box, Grid
 from fastcounts.plan import ArrayInfo
 from fastcounts.sources.port import Piece, Pile, Source
 
@@ -50,6 +53,13 @@ class Collection(Source):
         """Read blocks from the source that has the array."""
         source, place = self._places[array]
         return source.read_many(place, boxes, axis)
+
+    def present(
+        self, array: int, grid: Grid, start: int, stop: int
+    ) -> NDArray[np.int64] | None:
+        """What the source that has the array says."""
+        source, place = self._places[array]
+        return source.present(place, grid, start, stop)
 
     def chunks_met(self) -> dict[str, int]:
         """What the sources have met together."""

@@ -8,10 +8,11 @@ from hashlib import blake2b
 from math import prod
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastcounts.errors import ReadError
-from fastcounts.grid import Box
+from fastcounts.grid import Box, Grid
 from fastcounts.plan import ArrayInfo
 
 __all__ = ["Known", "Piece", "Pile", "Source", "Unreadable", "digest"]
@@ -135,6 +136,23 @@ class Source(ABC):
     def chunks_met(self) -> dict[str, int]:
         """How many chunks were read, missing, repeated and broken; empty where none is counted."""
         return {}
+
+    def present(
+        self, array: int, grid: Grid, start: int, stop: int
+    ) -> NDArray[np.int64] | None:
+        """The chunks of a range that may exist, where finding out is cheaper than reading.
+
+        Parameters
+        ----------
+        array, grid : which array, and its chunks.
+        start, stop : the half-open range of chunks.
+
+        Returns
+        -------
+        Their numbers in the grid, sorted; None where any may exist.
+        """
+        del array, grid, start, stop
+        return None
 
     def fill_value(self, array: int) -> Any:
         """What elements of chunks that do not exist are worth; None if that is not known."""

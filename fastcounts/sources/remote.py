@@ -54,11 +54,12 @@ def open_url(url: str) -> Store:
     except ImportError:
         return _open_with_fsspec(url)
     try:
-        return ObjectStore(from_url(url), read_only=True)
+        plain = {"client_options": {"allow_http": True}} if url.startswith("http:") else {}
+        return ObjectStore(from_url(url, **plain), read_only=True)
     except Exception as error:  # noqa: BLE001  obstore has errors of many kinds
         if "scheme" in str(error).lower() or "recognise" in str(error).lower():
             return _open_with_fsspec(url)
-        raise UnsupportedSource(f"{url}: {error}") from None
+        raise UnsupportedSource(f"{url}: {_words(error)}") from None
 
 
 def _open_with_fsspec(url: str) -> Store:
@@ -79,6 +80,7 @@ class _Requests:
         self._store_path = store_path
         self._lock = threading.Lock()
         self._readers = 0
+        self._under_way = 0
 
     def __enter__(self) -> _Requests:
         with self._lock:
@@ -89,19 +91,30 @@ class _Requests:
         with self._lock:
             self._readers -= 1
 
-    def room(self, size: int) -> int:
-        """How many requests for chunks of that size one thread may have under way."""
+    def room(self, size: int, own: int) -> int:
+        """How many requests for chunks of that size one thread may add to its own."""
         together = int(zarr.config.get("async.concurrency") or 16)
-        fair = -(-together // max(self._readers, 1))
-        return max(1, min(fair, _AHEAD_BYTES // max(size, 1)))
+        with self._lock:
+            fair = -(-together // max(self._readers, 1))
+            free = min(fair - own, together - self._under_way)
+        return max(1 - own, min(free, _AHEAD_BYTES // max(size, 1) - own))
 
     def get(self, key: str, begin: int = 0, end: int | None = None) -> Future[Any]:
         """Ask for the bytes of a key, or some of them; the answer is None for no such key."""
         request = None if end is None else RangeByteRequest(begin, end)
-        return asyncio.run_coroutine_threadsafe(
+        with self._lock:
+            self._under_way += 1
+        answer = asyncio.run_coroutine_threadsafe(
             (self._store_path / key).get(default_buffer_prototype(), byte_range=request),
             _get_loop(),
         )
+        answer.add_done_callback(self._ended)
+        return answer
+
+    def _ended(self, answer: Future[Any]) -> None:
+        del answer
+        with self._lock:
+            self._under_way -= 1
 
     def size(self, key: str) -> int | None:
         """How many bytes a key has; None for no such key."""
@@ -114,8 +127,8 @@ class _Requests:
 
 def _words(error: BaseException) -> str:
     """What an error of a store says, on one line."""
-    text = str(getattr(error, "strerror", None) or error or type(error).__name__)
-    return " ".join(text.split())[:300]
+    text = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
 
 
 class StoreChunks(LocalChunks):
@@ -142,7 +155,7 @@ class StoreChunks(LocalChunks):
         with self._requests:
             try:
                 while True:
-                    room = self._requests.room(self._decoding.chain.size) - len(asked)
+                    room = self._requests.room(self._decoding.chain.size, len(asked))
                     batch = list(islice(waiting, max(room, 0)))
                     for box, key, whole in zip(batch, *self._keys_of(batch), strict=True):
                         asked.append((box, key, whole, self._requests.get(key)))
@@ -273,7 +286,7 @@ class StoreShards(Shards):
         with self._requests:
             try:
                 while True:
-                    room = self._requests.room(size) - len(asked)
+                    room = self._requests.room(size, len(asked))
                     for box in islice(waiting, max(room, 0)):
                         corner, key = self._place(box)
                         whole = size <= _WHOLE_BYTES and self._is_all(box)
