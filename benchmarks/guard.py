@@ -44,16 +44,16 @@ def _photographs() -> NDArray[np.uint8]:
 
 FLOORS = [
     Floor("uint8, mean run 144", _photographs, "four tables", 5.0),
-    Floor("uint8, mean run 144", _photographs, "read", 0.45),
+    Floor("uint8, mean run 144", _photographs, "read", 0.4),
     Floor("uint8, mean run 37", _street, "four tables", 4.0),
-    Floor("uint8, mean run 37", _street, "read", 0.25),
+    Floor("uint8, mean run 37", _street, "read", 0.22),
     Floor("uint8, noise of 12", lambda: masks.noise(SIZE, 12), "four tables", 1.5),
     Floor("uint8, noise of 31", lambda: masks.noise(SIZE, 31), "four tables", 0.75),
     Floor("uint8, noise of 256", lambda: masks.noise(SIZE, 256), "four tables", 0.7),
     Floor("uint8, period 33", lambda: masks.periodic(SIZE, 33), "four tables", 0.7),
     Floor("uint8, alternating", lambda: masks.alternating(SIZE, 1024), "four tables", 0.7),
     Floor("uint8, odd pixels", lambda: masks.odd_pixels(SIZE, 8), "four tables", 0.7),
-    Floor("bool", lambda: _street() > 3, "read", 0.45),
+    Floor("bool", lambda: _street() > 3, "read", 0.4),
     Floor("uint16, mean run 37", lambda: _street().astype(np.uint16), "np.bincount", 6.0),
     Floor("int32, mean run 37", lambda: _street()[::4].astype(np.int32), "np.bincount", 5.0),
     Floor(

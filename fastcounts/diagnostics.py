@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcounts.errors import OptionError, PresenceNeeded, SolveError
+from fastcounts.weights import pixels_and_values
 
 if TYPE_CHECKING:
     from fastcounts.counts import Counts
@@ -28,6 +29,7 @@ __all__ = [
     "ConstantPredictors",
     "advise",
     "constant_predictors",
+    "costs_of_shares",
     "describe",
     "effective_images",
     "effective_sample_size",
@@ -35,6 +37,7 @@ __all__ = [
     "expected_share",
     "flags",
     "log_weight_errors",
+    "mean_share",
     "of_images",
     "variance_blow_up",
 ]
@@ -49,10 +52,12 @@ FEW_EFFECTIVE_IMAGES = 3
 WIDE_RATIO, VERY_WIDE_RATIO = 100, 1000
 HALF_PRECISION_MAX = 65504
 """Largest finite number of float16."""
+EVEN_RATIO = 2.0
+"""Classes within this factor of each other need no weights (rule of thumb)."""
 FIRST_CAP = 10.0
 """The cap to start from (rule of thumb).
 
-Weights of a ratio R leave at least ``4 R / (1 + R)**2`` of the pixels in effect: a third for 10.
+Weights of a ratio R leave at least ``4 R / (1 + R)**2`` of the pixels in effect: 33 % for 10.
 """
 
 
@@ -111,15 +116,33 @@ def constant_predictors(
     share, mean = _share_and_mean(pixels, weights)
     frequency, _ = _share_and_mean(pixels, np.ones(share.shape))
     right, wrong = _answer_costs(share.size, eps)
-    after = wrong - (wrong - right) * share
+    after = costs_of_shares(share, eps=eps)
     return ConstantPredictors(
         predictor="Keras clip" if eps is None else f"eps={eps:g}",
         right=right,
         wrong=wrong,
-        before=wrong - (wrong - right) * frequency,
+        before=costs_of_shares(frequency, eps=eps),
         by_pixels=after * mean,
         by_weights=after,
     )
+
+
+def costs_of_shares(share: npt.ArrayLike, *, eps: float | None = 0.01) -> Floats:
+    """Cost of every constant predictor where the loss is divided by weights: a line in its share.
+
+    Parameters
+    ----------
+    share : (K,) part of the weighted pixels that each class has.
+    eps : see :func:`constant_predictors`.
+
+    Examples
+    --------
+    >>> costs_of_shares([0.25] * 4).round(6).tolist()
+    [4.280349, 4.280349, 4.280349, 4.280349]
+    """
+    shares = np.asarray(share, dtype=np.float64)
+    right, wrong = _answer_costs(shares.size, eps)
+    return np.asarray(wrong - (wrong - right) * shares)
 
 
 def _answer_costs(classes: int, eps: float | None) -> tuple[float, float]:
@@ -133,9 +156,9 @@ def _answer_costs(classes: int, eps: float | None) -> tuple[float, float]:
 
 def _share_and_mean(pixels: npt.ArrayLike, weights: npt.ArrayLike) -> tuple[Floats, float]:
     """Share of each class in the weighted pixels, and the mean weight of a pixel."""
-    counts, values = np.asarray(pixels), np.asarray(weights, dtype=np.float64)
+    counts, values = pixels_and_values(pixels, weights, "weights")
     total = sum(counts.tolist())
-    mass = counts / max(total, 1) * values
+    mass = counts / max(float(total), 1.0) * values
     mean = float(mass.sum())
     if not (mean > 0 and math.isfinite(mean)):
         raise SolveError("no class has both pixels and a weight above zero: there is no cost")
@@ -228,7 +251,8 @@ def describe(pixels: npt.ArrayLike, weights: npt.ArrayLike) -> dict[str, Any]:
     where one is 0), ``effective_sample_size``, ``effective_share`` (of all pixels),
     ``variance_blow_up``, ``implied_prior``, ``entropy_ratio`` (of the prior, ``before`` and
     ``after``), ``best_constant_loss`` (``before`` and ``after``: the least that a predictor costs
-    that never looks at the image), ``constant_predictors`` (a list of tables).
+    that never looks at the image), ``cost_ratio`` (``before`` and ``after``: the dearest constant
+    answer over the cheapest, of classes with pixels), ``constant_predictors`` (a list of tables).
 
     Raises
     ------
@@ -243,7 +267,8 @@ def describe(pixels: npt.ArrayLike, weights: npt.ArrayLike) -> dict[str, Any]:
     counts, values = np.asarray(pixels), np.asarray(weights, dtype=np.float64)
     share, mean = _share_and_mean(counts, values)
     frequency, _ = _share_and_mean(counts, np.ones(values.shape))
-    held = values[counts > 0]
+    seen = counts > 0
+    held = values[seen]
     blow_up = variance_blow_up(counts, values)
     smallest = float(held.min())
     return {
@@ -256,10 +281,20 @@ def describe(pixels: npt.ArrayLike, weights: npt.ArrayLike) -> dict[str, Any]:
         "implied_prior": share,
         "entropy_ratio": {"before": entropy_ratio(frequency), "after": entropy_ratio(share)},
         "best_constant_loss": {"before": _entropy(frequency), "after": _entropy(share)},
+        "cost_ratio": {
+            "before": _cost_ratio(frequency, seen),
+            "after": _cost_ratio(share, seen),
+        },
         "constant_predictors": [
             _table(constant_predictors(counts, values, eps=eps)) for eps in (0.01, None)
         ],
     }
+
+
+def _cost_ratio(share: Floats, seen: npt.NDArray[np.bool_]) -> float:
+    """Dearest over cheapest constant answer of a class with pixels, at 99 %."""
+    costs = costs_of_shares(share)[seen]
+    return float(costs.max() / costs.min())
 
 
 def _table(predictors: ConstantPredictors) -> Mapping[str, Any]:
@@ -415,11 +450,33 @@ def expected_share(
     images = len(table)
     if isinstance(batch_size, bool) or not 1 <= batch_size <= images:
         raise OptionError(f"batch_size={batch_size!r}: give 1 to {images}, the images there are")
-    mass = table.dense(counts.labels.tolist()) * np.asarray(weights, dtype=np.float64)
+    _, values = pixels_and_values(counts.pixels, weights, "weights")
+    pixels = table.dense(counts.labels.tolist())
     if batch_size > 1:
         draw = np.random.default_rng(seed)
         chosen = [draw.choice(images, batch_size, replace=False) for _ in range(batches)]
-        mass = np.array([mass[rows].sum(axis=0) for rows in chosen])
+        pixels = np.array([pixels[rows].sum(axis=0) for rows in chosen])
+    return mean_share(pixels, values)
+
+
+def mean_share(pixels: npt.NDArray[np.int64], weights: Floats) -> Floats:
+    """Mean share of each class in batches that are each divided by their own weights.
+
+    Parameters
+    ----------
+    pixels : (batches, K) pixels of each class.
+    weights : (K,) nonnegative.
+
+    Raises
+    ------
+    SolveError : no batch has pixels with a weight.
+
+    Examples
+    --------
+    >>> mean_share(np.array([[60, 30, 10, 0], [80, 20, 0, 0]]), np.ones(4)).round(6).tolist()
+    [0.7, 0.25, 0.05, 0.0]
+    """
+    mass = pixels * weights
     mass = mass[mass.sum(axis=1) > 0]
     if not mass.size:
         raise SolveError("no image has both pixels and a weight above zero: there is no share")
@@ -468,6 +525,14 @@ def _flags_of_values(counts: Counts, values: Floats) -> list[dict[str, Any]]:
                 counts.labels[values == high].tolist(),
                 f"the largest weight is {high / low:.0f} times the smallest, {much}more than "
                 f"{WIDE_RATIO}: a few pixels steer the gradient; cap=10 is a start",
+            )
+        )
+    if high > 0 and (idle := (counts.pixels > 0) & (values == 0)).any():
+        found.append(
+            _flag(
+                "zero",
+                counts.labels[idle].tolist(),
+                "has pixels and weighs 0: nothing is learned from it",
             )
         )
     if values.size and values.max() > HALF_PRECISION_MAX:
@@ -607,9 +672,18 @@ def advise(
         advice = _advise_capped(held)
     else:
         raise OptionError(f"metric={metric!r}: give miou, balanced_accuracy or calibration")
-    few = [found for found in _flags_of_images(counts) if found["flag"] == "few_images"]
-    more = tuple(f"classes {found['labels']}: {found['message']}" for found in few)
-    return Advice(**{**vars(advice), "reasons": advice.reasons + more})
+    more = [
+        f"classes {found['labels']}: {found['message']}"
+        for found in _flags_of_images(counts)
+        if found["flag"] == "few_images"
+    ]
+    absent = counts.labels[counts.pixels == 0].tolist()
+    if absent:
+        more.append(
+            f"classes {absent} have no pixels: add absent='zero' for classes that never occur, "
+            "absent='max' for those that may"
+        )
+    return Advice(**{**vars(advice), "reasons": (*advice.reasons, *more)})
 
 
 def _advise_no_weights() -> Advice:
@@ -647,6 +721,9 @@ def _advise_equal_cost(held: npt.NDArray[Any]) -> Advice:
 def _advise_capped(held: npt.NDArray[Any]) -> Advice:
     kept = 1 / variance_blow_up(held, _capped_inverse(held, FIRST_CAP))
     full = 1 / variance_blow_up(held, _capped_inverse(held, math.inf))
+    ratio = float(held.max() / held.min())
+    if ratio <= EVEN_RATIO:
+        return _advise_nothing(ratio)
     return Advice(
         scheme="inverse",
         options={},
@@ -659,6 +736,20 @@ def _advise_capped(held: npt.NDArray[Any]) -> Advice:
             "compare with no weights and with 'enet' on a validation set before believing any",
         ),
         evidence="Evidence: reports from practice and a rule of thumb for the cap. Weak.",
+    )
+
+
+def _advise_nothing(ratio: float) -> Advice:
+    return Advice(
+        scheme="uniform",
+        options={},
+        normalize=None,
+        cap=None,
+        post_hoc=False,
+        reasons=(
+            f"the largest class has {ratio:.3g} times the pixels of the smallest: even enough",
+        ),
+        evidence="Evidence: a rule of thumb. Weak, and so is what weights would change.",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import keyword
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcounts.errors import MissingExtra, OptionError
-from fastcounts.weights import Weights, logit_bias
+from fastcounts.weights import Weights, logit_bias, single_precision
 
 if TYPE_CHECKING:
     import pandas as pandas_library  # noqa: ICN001
@@ -45,7 +46,7 @@ def lookup(weights: Weights, size: int = 256, *, other: float = 0.0) -> npt.NDAr
     ----------
     weights : of any labels between 0 and ``size - 1``.
     size : entries; 256 for masks of 8 bits.
-    other : weight of values that are no class, the ignored ones among them.
+    other : weight of values that are neither a class nor ignored; ignored ones weigh 0.
 
     Returns
     -------
@@ -64,7 +65,7 @@ def lookup(weights: Weights, size: int = 256, *, other: float = 0.0) -> npt.NDAr
     ((256,), [1.0, 3.0, 0.0])
     """
     labels = weights.labels.tolist()
-    if isinstance(size, bool) or int(size) != size or size < 1:
+    if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
         raise OptionError(f"size={size!r}: give a whole number, 1 or more")
     outside = [label for label in labels if not 0 <= label < size]
     if outside:
@@ -73,7 +74,8 @@ def lookup(weights: Weights, size: int = 256, *, other: float = 0.0) -> npt.NDAr
             "or fold the labels into 0..K-1"
         )
     table = np.full(int(size), other, dtype=np.float32)
-    table[labels] = weights.values
+    table[[label for label in weights.ignore if 0 <= label < size]] = 0
+    table[labels] = single_precision(weights.values)
     return table
 
 
@@ -153,7 +155,7 @@ def log_w(
     [0.0, 0.6930999755859375]
     """
     _only_weights(weights, "ln w")
-    return logit_bias(weights.dense(num_classes, order=order)).astype(np.float32)
+    return single_precision(logit_bias(weights.dense(num_classes, order=order)))
 
 
 def sample_weights(weights: Weights, labels: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -241,10 +243,12 @@ class KerasMap:
     Parameters
     ----------
     table : (size,) float32, weight of every pixel value.
+    other : weight of values that have no place in the table.
     """
 
-    def __init__(self, table: npt.NDArray[np.float32]) -> None:
+    def __init__(self, table: npt.NDArray[np.float32], other: float = 0.0) -> None:
         self.table = table
+        self._wide = np.append(table, np.float32(other))  # the last place is that of all others
 
     def __call__(self, image: Any, mask: Any) -> tuple[Any, Any, Any]:
         """Image and mask as they are, and the weight of every pixel."""
@@ -254,16 +258,33 @@ class KerasMap:
         """Weight of every pixel, in the shape of the mask, without a last axis of length 1."""
         squeezed = mask[..., 0] if _is_single_channel(mask.shape) else mask
         if isinstance(mask, np.ndarray):
-            return self.table[squeezed]
+            return self._weigh_array(squeezed)
+        size = len(self.table)
         if type(mask).__module__.startswith("torch"):
             import torch as library
 
-            return library.from_numpy(self.table).to(mask.device)[squeezed.long()]
+            labels = squeezed.long()
+            places = library.where((labels >= 0) & (labels < size), labels, size)
+            return library.from_numpy(self._wide).to(mask.device)[places]
         try:
             import tensorflow as tf
         except ImportError as error:
             raise MissingExtra("a mask that is no array needs TensorFlow", "frameworks") from error
-        return tf.gather(self.table, tf.cast(squeezed, tf.int32))
+        labels = tf.cast(squeezed, tf.int64)
+        inside = (labels >= 0) & (labels < size)
+        return tf.gather(self._wide, tf.where(inside, labels, tf.constant(size, tf.int64)))
+
+    def _weigh_array(self, mask: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        size = len(self.table)
+        labels = mask
+        if mask.dtype.kind not in "iub":
+            labels = np.zeros(mask.shape, dtype=np.int64)
+            np.copyto(labels, mask, casting="unsafe", where=np.isfinite(mask))
+            if (labels != mask).any():
+                wrong = mask[labels != mask][0]
+                raise OptionError(f"the mask holds {wrong}: labels are whole numbers; round it")
+        places = labels.astype(np.intp)  # a label of 2**63 or more becomes a negative one
+        return self._wide[np.where((places >= 0) & (places < size), places, size)]
 
 
 def _is_single_channel(shape: Any) -> bool:
@@ -294,7 +315,7 @@ def keras(weights: Weights, size: int = 256, *, other: float = 0.0) -> KerasMap:
     [[1.0, 3.0, 0.0]]
     """
     _only_weights(weights, "a sample weight")
-    return KerasMap(lookup(weights, size, other=other))
+    return KerasMap(lookup(weights, size, other=other), other)
 
 
 class _Page(NamedTuple):
@@ -323,19 +344,37 @@ def _csv(page: _Page) -> str:
 def _python(page: _Page) -> str:
     names = page.weights.names
     lines = [
-        f"    {label}: {value!r}," + (f"  # {names[label]}" if label in names else "")
+        f"    {label}: {value!r}," + (f"  # {_line(names[label])}" if label in names else "")
         for label, value in page.weights.as_dict().items()
     ]
     return "\n".join([f"# {page.weights.convention()}", f"{page.name} = {{", *lines, "}", ""])
 
 
+def _line(name: str) -> str:
+    """Name without what would end a comment."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
+
+
+_LARGEST_TABLE = 2**20
+
+
 def _keras(page: _Page) -> str:
     _only_weights(page.weights, "a sample weight")
+    weights = page.weights
+    labels = [*weights.labels.tolist(), *weights.ignore]
+    size = max(256, 1 + max(labels, default=0))
+    if size > _LARGEST_TABLE or min(labels, default=0) < 0:
+        raise OptionError(
+            f"label {min(labels) if min(labels) < 0 else max(labels)} has no place in a lookup "
+            "table: fold the labels into 0..K-1, and ignored ones into 255"
+        )
+    ignore, fold = _ignored(weights)
+    first = "" if ignore is None else f", ignore_class={ignore}"
     return f"""{_python(page)}
 import tensorflow as tf
 
-# One entry a pixel value; what is no class, the ignored label too, weighs 0.
-table = tf.constant([{page.name}.get(value, 0.0) for value in range(256)], dtype=tf.float32)
+# One entry a pixel value; what is no class weighs 0, an ignored label too.
+table = tf.constant([{page.name}.get(value, 0.0) for value in range({size})], dtype=tf.float32)
 
 
 def add_weights(image, mask):
@@ -343,9 +382,18 @@ def add_weights(image, mask):
 
 
 # dataset = dataset.map(add_weights)
-# model.compile(loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-# Keras divides by the number of pixels, those of weight 0 included.
+{fold}loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True{first})
+# Keras divides by the number of pixels{", ignored ones left out" if ignore is not None else ""}.
 """
+
+
+def _ignored(weights: Weights) -> tuple[int | None, str]:
+    """Label that a loss is told to ignore, and a line that turns the others into it."""
+    if not weights.ignore:
+        return None, ""
+    first, *more = weights.ignore
+    others = ", ".join(str(label) for label in more)
+    return first, f"# Turn the labels {others} of the mask into {first} first.\n" if more else ""
 
 
 def _torch(page: _Page) -> str:
@@ -358,11 +406,9 @@ import torch
 
 
 def _torch_weight(page: _Page) -> str:
-    ignore = page.weights.ignore
-    first = f", ignore_index={ignore[0]}" if ignore else ""
-    pixels = f"(mask != {ignore[0]}).sum()" if ignore else "mask.numel()"
-    more = ", ".join(str(label) for label in ignore[1:])
-    fold = f"# Turn the labels {more} of the mask into {ignore[0]} first.\n" if more else ""
+    ignore, fold = _ignored(page.weights)
+    first = "" if ignore is None else f", ignore_index={ignore}"
+    pixels = "mask.numel()" if ignore is None else f"(mask != {ignore}).sum()"
     return f"""# reduction="mean" would divide by the weights of the batch: divide by its pixels.
 {fold}criterion = torch.nn.CrossEntropyLoss(weight={page.name}{first}, reduction="sum")
 # loss = criterion(logits, mask.long()) / {pixels}
@@ -469,7 +515,8 @@ def render(
 
     Raises
     ------
-    OptionError : an unknown form; labels that need ``num_classes`` or ``order``.
+    OptionError : an unknown form; labels that need ``num_classes`` or ``order``; a name that
+        Python cannot have.
 
     Examples
     --------
@@ -484,5 +531,7 @@ def render(
     """
     if form not in FORMATS:
         raise OptionError(f"format {form!r}: give one of {', '.join(FORMATS)}")
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise OptionError(f"name={name!r}: give a name that a Python variable can have")
     values = weights.dense(num_classes, order=order).tolist() if form in _DENSE else []
     return FORMATS[form](_Page(weights, values, name))

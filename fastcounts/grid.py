@@ -126,6 +126,18 @@ class Grid:
                 yield (*before, inside, *after)
             start += length
 
+    def bounds_of(self, ordinals: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The boxes of many chunks at once, as (chunks, axes, 2)."""
+        found = np.empty((ordinals.size, len(self.shape), 2), np.int64)
+        rest = ordinals
+        for axis, count in zip(self.order[::-1], self._counts[::-1], strict=True):
+            rest, place = np.divmod(rest, count)
+            (begin, end), chunk = self.bounds[axis], self.chunks[axis]
+            low = (place + self.span[axis][0]) * chunk
+            found[:, axis, 0] = np.maximum(low, begin)
+            found[:, axis, 1] = np.minimum(low + chunk, end)
+        return found
+
     def ordinals(self, corners: NDArray[np.int64]) -> NDArray[np.int64]:
         """The numbers of chunks given by their coordinates (n, axes); of those in the region."""
         span = np.array(self.span, np.int64).reshape(-1, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -151,9 +151,13 @@ class Plan:
 
     def _stored(self, array: int, start: int, stop: int) -> Iterator[Block]:
         """The blocks of a range of units."""
+        return self._divided(array, self.grids[array].each(start, stop))
+
+    def _divided(self, array: int, units: Iterable[Box]) -> Iterator[Block]:
+        """Units, or parts of them where they are large."""
         info, grid = self.arrays[array], self.grids[array]
         limit = max(self.most_bytes // max(info.dtype.itemsize, 1), 1)
-        for unit in grid.each(start, stop):
+        for unit in units:
             if info.inner is None:
                 yield Block(array, unit)
                 continue
@@ -180,9 +184,7 @@ class Plan:
                     yield from self._stored(array, low, high)
                     continue
                 yield Hole(array, low, high, found)
-                ends = np.flatnonzero(np.diff(found, append=-1) != 1) + 1
-                for run in np.split(found, ends[:-1]) if found.size else ():
-                    yield from self._stored(array, int(run[0]), int(run[-1]) + 1)
+                yield from self._divided(array, map(_as_box, grid.bounds_of(found).tolist()))
 
     @cached_property
     def pixels(self) -> int:
@@ -252,6 +254,10 @@ def _joined(array: int, grid: Grid, start: int, stop: int) -> Iterator[Block]:
     for first in range(start, stop, step):
         for box in grid.boxes(first, min(first + step, stop)):
             yield Block(array, box)
+
+
+def _as_box(bounds: list[list[int]]) -> Box:
+    return tuple((start, stop) for start, stop in bounds)
 
 
 def divide(box: Box, inner: tuple[int, ...] | None, limit: int, order: Sequence[int]) -> list[Box]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "NORMALIZATIONS",
     "Weights",
     "absent_policy",
+    "class_count",
     "finish",
     "implied_prior",
     "logit_bias",
@@ -86,7 +88,8 @@ def weights_from_prior(pixels: npt.ArrayLike, prior: npt.ArrayLike) -> Floats:
     Raises
     ------
     AbsentClass : a class without pixels and a prior above zero.
-    OptionError : a prior that is negative, not finite, of another length, or zero everywhere.
+    OptionError : a prior that is negative, not finite, of another length, or zero everywhere;
+        pixels that are negative or not finite.
 
     Notes
     -----
@@ -97,18 +100,14 @@ def weights_from_prior(pixels: npt.ArrayLike, prior: npt.ArrayLike) -> Floats:
     >>> weights_from_prior([180, 90, 25, 5], [0.4, 0.3, 0.2, 0.1]).round(6).tolist()
     [0.666667, 1.0, 2.4, 6.0]
     """
-    counts = np.asarray(pixels)
-    wanted = np.asarray(prior, dtype=np.float64)
-    if wanted.shape != counts.shape:
+    counts, wanted = pixels_and_values(pixels, prior, "prior")
+    if not wanted.any():
         raise OptionError(
-            f"prior has {wanted.size} numbers and there are {counts.size} classes: "
-            "give one number a class"
+            f"prior {_few(wanted.tolist())}: give one above zero, for a class that has pixels"
         )
-    if not np.isfinite(wanted).all() or (wanted < 0).any() or not wanted.any():
-        raise OptionError(f"prior {wanted.tolist()}: give nonnegative numbers, one above zero")
     if (wanted[counts == 0] > 0).any():
         raise AbsentClass("the prior is above zero where there are no pixels: no weight gives that")
-    frequency = counts / _total(counts)
+    frequency = counts / total_of(counts)
     shares = wanted / wanted.sum()
     weights = np.zeros(counts.shape)
     np.divide(shares, frequency, out=weights, where=counts > 0)
@@ -132,6 +131,7 @@ def implied_prior(pixels: npt.ArrayLike, weights: npt.ArrayLike) -> Floats:
     Raises
     ------
     SolveError : no class has both pixels and a weight.
+    OptionError : weights that are negative, not finite or of another length.
 
     Examples
     --------
@@ -140,7 +140,8 @@ def implied_prior(pixels: npt.ArrayLike, weights: npt.ArrayLike) -> Floats:
     >>> implied_prior([180, 90, 25, 5], [1, 2, 7.2, 36]).round(6).tolist()
     [0.25, 0.25, 0.25, 0.25]
     """
-    mass = np.asarray(pixels) * np.asarray(weights, dtype=np.float64)
+    counts, values = pixels_and_values(pixels, weights, "weights")
+    mass = counts * values
     total = float(mass.sum())
     if not total > 0:
         raise SolveError("no class has both pixels and a weight above zero: there is no prior")
@@ -180,9 +181,64 @@ def logit_bias(weights: npt.ArrayLike) -> Floats:
         return np.asarray(np.log(values))
 
 
-def _total(pixels: npt.NDArray[Any]) -> int:
-    """Exact sum, also where an int64 would overflow."""
-    return sum(pixels.tolist())
+def pixels_and_values(
+    pixels: npt.ArrayLike, values: npt.ArrayLike, what: str
+) -> tuple[npt.NDArray[Any], Floats]:
+    """Pixels and one number a class, checked.
+
+    Raises
+    ------
+    OptionError : different lengths; a number that is negative or not finite.
+
+    Examples
+    --------
+    >>> pixels_and_values([3, 1], [1, 3], "weights")
+    (array([3, 1]), array([1., 3.]))
+    """
+    counts, numbers = np.asarray(pixels), np.asarray(values, dtype=np.float64)
+    if numbers.shape != counts.shape or counts.ndim != 1:
+        raise OptionError(
+            f"{what}: {numbers.size} numbers for the pixels of {counts.size} classes: give one a "
+            "class"
+        )
+    for name, given in (("pixels", counts), (what, numbers)):
+        bad = ~np.isfinite(given) | (given < 0)
+        if bad.any():
+            place = int(bad.argmax())
+            raise OptionError(
+                f"{name}: the number at place {place} is {given[place]}: give nonnegative, finite "
+                "numbers"
+            )
+    return counts, numbers
+
+
+def total_of(pixels: npt.NDArray[Any]) -> float:
+    """Sum, exact before it is rounded, also where an int64 would overflow."""
+    return float(sum(pixels.tolist()))
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number; True and False are none.
+
+    Examples
+    --------
+    >>> is_number(2), is_number(True), is_number("2"), is_number(float("nan"))
+    (True, False, False, False)
+    """
+    number = isinstance(value, Real) and math.isfinite(value)
+    return number and not isinstance(value, bool)
+
+
+def class_count(value: Any) -> int:
+    """Read ``num_classes=``.
+
+    Raises
+    ------
+    OptionError : no whole number of 1 or more.
+    """
+    if not is_number(value) or int(value) != value or value < 1:
+        raise OptionError(f"num_classes={value!r}: give a whole number, 1 or more")
+    return int(value)
 
 
 def absent_policy(absent: str, kind: str) -> tuple[str, float]:
@@ -223,6 +279,7 @@ def finish(
     absent: str = "raise",
     normalize: str | None = None,
     classes: Sequence[str] | None = None,
+    left_out: npt.NDArray[np.bool_] | None = None,
 ) -> Floats:
     """Raw values of a scheme to final ones: cap, then absent classes, then normalisation.
 
@@ -238,6 +295,7 @@ def finish(
     absent : a key of :data:`ABSENT_POLICIES`.
     normalize : a key of :data:`NORMALIZATIONS`, or None for the scale as it is.
     classes : (K,) what the classes are called in errors.
+    left_out : (K,) places of ignored labels: 0, and no part of anything else.
 
     Returns
     -------
@@ -260,7 +318,20 @@ def finish(
     policy, _ = absent_policy(absent, kind)
     _check_convention(kind, cap, normalize)
     if kind == "item":
+        _check_values(raw, np.ones(raw.shape, dtype=np.bool_), kind, called)
         return _frozen(raw)
+    if left_out is not None and left_out.any():
+        values = np.zeros(raw.shape)
+        values[~left_out] = finish(
+            raw[~left_out],
+            pixels[~left_out],
+            kind=kind,
+            cap=cap,
+            absent=absent,
+            normalize=normalize,
+            classes=[name for name, out in zip(called, left_out, strict=True) if not out],
+        )
+        return _frozen(values)
     present = pixels > 0
     if not present.any() and policy != "formula":
         raise AbsentClass("no class has a pixel: count masks that hold some of the classes first")
@@ -276,10 +347,12 @@ def finish(
 
 
 def _check_convention(kind: str, cap: float | None, normalize: str | None) -> None:
-    if normalize is not None and normalize not in NORMALIZATIONS:
+    if normalize is not None and str(normalize) not in NORMALIZATIONS:
         raise OptionError(f"normalize={normalize!r}: give one of {', '.join(NORMALIZATIONS)}")
-    if cap is not None and not (math.isfinite(cap) and cap >= 1):
-        raise OptionError(f"cap={cap!r}: the largest weight over the smallest is 1 or more")
+    if cap is not None and not (is_number(cap) and cap >= 1):
+        raise OptionError(
+            f"cap={cap!r}: the largest weight over the smallest is 1 or more: give such a number"
+        )
     if kind != "weight" and not (cap is None and normalize is None):
         raise OptionError(f"a {kind} is neither capped nor normalised: leave out cap and normalize")
 
@@ -287,7 +360,7 @@ def _check_convention(kind: str, cap: float | None, normalize: str | None) -> No
 def _check_values(raw: Floats, known: npt.NDArray[np.bool_], kind: str, called: list[str]) -> None:
     """Refuse what no loss takes, with the name of the class."""
     bad = known & ~np.isfinite(raw)
-    if kind in ("weight", "pos_weight"):
+    if kind in ("weight", "pos_weight", "item"):
         bad |= known & (raw < 0)
     if bad.any():
         shown = ", ".join(f"{called[i]}: {raw[i]:g}" for i in np.flatnonzero(bad)[:8])
@@ -319,7 +392,7 @@ def _stand_in(known: Floats, policy: str, absent: list[str]) -> float:
 def _scale(values: Floats, pixels: Integers, normalize: str) -> float:
     """Find what the weights are divided by."""
     if normalize == "pixel_mean":
-        total = _total(pixels)
+        total = total_of(pixels)
         scale = float((pixels / total * values).sum()) if total else 0.0
     elif normalize == "min":
         scale = float(values[values > 0].min(initial=np.inf))
@@ -460,7 +533,7 @@ class Weights:
         Parameters
         ----------
         num_classes : length of the result; labels that are not there are filled by the policy for
-            absent classes with which the weights were solved.
+            absent classes with which the weights were solved, ignored ones with 0.
         order : the label of each channel, instead of ``num_classes``; names every label once.
 
         Returns
@@ -486,7 +559,7 @@ class Weights:
         if order is not None:
             if num_classes is not None:
                 raise OptionError("num_classes and order were both given: give one of them")
-            return self._ordered([int(label) for label in order])
+            return self._ordered(list(order))
         labels = self.labels.tolist()
         if num_classes is None and labels != list(range(len(self))):
             raise OptionError(
@@ -494,7 +567,7 @@ class Weights:
                 f"num_classes={max(labels, default=0) + 1} or more to fill the gaps by absent=, "
                 "or order=[...] to name the label of each place"
             )
-        size = len(self) if num_classes is None else _class_count(num_classes)
+        size = len(self) if num_classes is None else class_count(num_classes)
         if labels and (labels[0] < 0 or labels[-1] >= size):
             outside = labels[0] if labels[0] < 0 else labels[-1]
             raise OptionError(
@@ -503,9 +576,9 @@ class Weights:
             )
         return self.values.copy() if size == len(self) else self._spread(size)
 
-    def _ordered(self, order: list[int]) -> Floats:
+    def _ordered(self, order: list[Any]) -> Floats:
         known = self.as_dict()
-        if sorted(order) != sorted(known):
+        if set(order) != set(known) or len(order) != len(known):
             raise OptionError(
                 f"order {_few(order)} must name each of the labels {_few(sorted(known))} once"
             )
@@ -520,7 +593,7 @@ class Weights:
                 f"{self.scheme} with absent={self.absent!r} depends on the number of classes: "
                 f"give num_classes={size} to solve()"
             )
-        if policy == "raise":
+        if policy == "raise" and (gaps := [label for label in gaps if label not in self.ignore]):
             raise AbsentClass(
                 f"no pixels of class {_few(gaps)} of {size}: solve with absent='max', 'one' or "
                 "'zero' to say what such a class weighs"
@@ -529,16 +602,26 @@ class Weights:
         places = self.labels.astype(np.int64)
         raw[places] = self.raw if self.raw.size else self.values
         pixels[places] = self.pixels
-        normalize = self.normalize or self.published
         return finish(
-            raw, pixels, kind=self.kind, cap=self.cap, absent=self.absent, normalize=normalize
+            raw,
+            pixels,
+            kind=self.kind,
+            cap=self.cap,
+            absent=self.absent,
+            normalize=self.normalize or self.published,
+            left_out=np.array([label in self.ignore for label in range(size)]),
         ).copy()
 
     def float32(
         self, num_classes: int | None = None, *, order: Sequence[int] | None = None
     ) -> npt.NDArray[np.float32]:
-        """:meth:`dense` as float32, the dtype that losses want."""
-        return self.dense(num_classes, order=order).astype(np.float32)
+        """:meth:`dense` as float32, the dtype that losses want.
+
+        Raises
+        ------
+        SolveError : a weight that no float32 holds.
+        """
+        return single_precision(self.dense(num_classes, order=order))
 
     def lookup(self, size: int = 256, *, other: float = 0.0) -> npt.NDArray[np.float32]:
         """Table from pixel value to weight; see :func:`fastcounts.export.lookup`."""
@@ -565,11 +648,22 @@ def _brief(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _class_count(num_classes: int) -> int:
-    if isinstance(num_classes, bool) or int(num_classes) != num_classes or num_classes < 1:
-        raise OptionError(f"num_classes={num_classes!r}: give a whole number, 1 or more")
-    return int(num_classes)
+def single_precision(values: Floats) -> npt.NDArray[np.float32]:
+    """Values as float32.
+
+    Raises
+    ------
+    SolveError : a finite value becomes infinite.
+    """
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    lost = np.isinf(single) & np.isfinite(values)
+    if lost.any():
+        raise SolveError(
+            f"{values[lost][0]:g} is infinite in float32: give cap= or normalize='max'"
+        )
+    return single
 
 
-def _few(labels: Sequence[int]) -> str:
+def _few(labels: Sequence[Any]) -> str:
     return ", ".join(str(label) for label in labels[:8]) + (", ..." if len(labels) > 8 else "")

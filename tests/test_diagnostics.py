@@ -372,3 +372,41 @@ def test_bad_advice_is_not_given():
         advise(of_images(IMAGES), "dice")
     with pytest.raises(errors.SolveError, match="nothing to advise on"):
         advise(Counts.from_pixels({0: 0}), "miou")
+
+
+@pytest.mark.parametrize("weights", [[1.0, 1.0], [1, 1, 1, -1], [1, 1, 1, math.nan]])
+def test_bad_weights_are_named(weights):
+    for function in (constant_predictors, describe, variance_blow_up):
+        with pytest.raises(errors.OptionError, match="weights: "):
+            function(PIXELS, weights)
+    with pytest.raises(errors.OptionError, match="weights: "):
+        expected_share(of_images(IMAGES), weights)
+
+
+def test_the_ratio_of_the_costs():
+    found = describe(QUESTION, 1 / QUESTION)["cost_ratio"]
+    assert found["before"] == pytest.approx(2.495, abs=5e-4)
+    assert found["after"] == pytest.approx(1)
+    assert describe([10, 10, 0], [1, 1, 5])["cost_ratio"]["before"] == pytest.approx(1)
+
+
+def test_a_class_that_weighs_nothing_is_flagged():
+    weights = solvers.solve(Counts.from_pixels({0: 5, 1: 3}), "target_prior", prior=[1, 0])
+    assert names_of(weights.diagnostics["flags"]) == {"zero": [1]}
+
+
+@pytest.mark.parametrize("metric", ["miou", "balanced_accuracy", "calibration"])
+def test_advice_says_that_absent_classes_need_a_policy(metric):
+    counts = Counts.from_pixels({0: 500, 1: 3, 2: 0})
+    advice = advise(counts, metric)
+    assert any("classes [2] have no pixels: add absent='zero'" in text for text in advice.reasons)
+    options = {"normalize": advice.normalize, "cap": advice.cap, **advice.options}
+    with pytest.raises(errors.AbsentClass):
+        solvers.solve(counts, advice.scheme, **options)
+    solvers.solve(counts, advice.scheme, absent="zero", **options)
+
+
+@pytest.mark.parametrize("pixels", [[100, 90], [7]])
+def test_classes_that_are_even_are_left_alone(pixels):
+    advice = advise(Counts.from_pixels(dict(enumerate(pixels))), "miou")
+    assert advice.scheme == "uniform"

@@ -218,6 +218,66 @@ def test_a_mask_of_unknown_rank_is_not_squeezed():
     assert not export._is_single_channel(Unknown())
 
 
+def test_an_ignored_label_weighs_nothing_whatever_others_weigh(weights):
+    table = weights.lookup(256, other=1.0)
+    assert (table[255], table[254]) == (0, 1)
+
+
+@pytest.mark.parametrize("size", [4, 256])
+def test_what_has_no_place_in_the_table_weighs_what_others_weigh(weights, size):
+    for other in (0.0, 0.5):
+        mask = np.array([[-1, 3], [size, 70_000]])
+        found = weights.keras(size, other=other).weigh(mask)
+        assert found.tolist() == [[other, 36.0], [0.0 if size == 255 else other, other]]
+    huge = np.array([[2**64 - 1, 3]], dtype=np.uint64)
+    assert weights.keras(size).weigh(huge).tolist() == [[0.0, 36.0]]
+
+
+def test_masks_of_floats_are_labels_or_refused(weights):
+    assert weights.keras().weigh(np.array([[0.0, 3.0]])).tolist() == [[1.0, 36.0]]
+    for wrong in (0.5, np.nan, np.inf):
+        with pytest.raises(errors.OptionError, match="labels are whole numbers"):
+            weights.keras().weigh(np.array([[0.0, wrong]]))
+    assert weights.keras().weigh(np.array([[True, False]])).tolist() == [[2.0, 1.0]]
+
+
+def test_names_do_not_become_code():
+    counts = Counts.from_pixels({0: 3, 1: 1}, classes={0: "a\nboom()", 1: "b\r\x85\u2028c"})
+    solved = solvers.solve(counts, "inverse")
+    text = export.render(solved, "python")
+    space = {}
+    exec(text, space)
+    assert space["weights"] == {0: 1.0, 1: 3.0}
+    assert "# a boom()" in text
+    assert "# b c" in text
+
+
+@pytest.mark.parametrize("name", ["my weights", "class", "1st", ""])
+def test_a_variable_has_a_name_that_it_can_have(weights, name):
+    with pytest.raises(errors.OptionError, match="a Python variable can have"):
+        export.render(weights, "python", name=name)
+
+
+def test_keras_text_has_a_place_for_every_label():
+    wide = solvers.solve(Counts.from_pixels({0: 3, 300: 1}, ignored={4095: 1}), "inverse")
+    text = export.render(wide, "keras")
+    assert "range(4096)" in text
+    assert "ignore_class=4095" in text
+    for labels in ({0: 3, -1: 1}, {0: 3, 2**40: 1}):
+        solved = solvers.solve(Counts.from_pixels(labels), "inverse")
+        with pytest.raises(errors.OptionError, match="has no place in a lookup table"):
+            export.render(solved, "keras")
+
+
+def test_keras_text_knows_the_ignored_labels(weights):
+    assert "from_logits=True, ignore_class=255)" in export.render(weights, "keras")
+    both = Counts.from_pixels(PIXELS, ignored={254: 1, 255: 20})
+    text = export.render(solvers.solve(both, "inverse"), "keras")
+    assert "Turn the labels 255 of the mask into 254 first" in text
+    none = export.render(solvers.solve(Counts.from_pixels(PIXELS), "inverse"), "keras")
+    assert "ignore_class" not in none
+
+
 # ---- docs/weights.md ----
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

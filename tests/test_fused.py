@@ -28,6 +28,8 @@ from zarr.codecs import (
 )
 
 import fastcounts as fc
+from fastcounts import plan as plan_module
+from fastcounts.errors import MissingChunk
 from fastcounts.sources import chunks as chunks_module
 from fastcounts.sources import open_source
 
@@ -283,3 +285,38 @@ def test_native__decoders_are_found_here(codec: str) -> None:
     if codec in ("gzip", "zlib"):
         pytest.importorskip("deflate")
     assert chunks_module.has_native(codec)
+
+
+@given(st.data())
+def test_listing__changes_nothing(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        made = data.draw(written(Path(folder) / "labels.zarr"))
+        options: dict[str, Any] = {
+            "region": data.draw(regions(made.array.shape)),
+            "items": data.draw(st.sampled_from(["auto", *range(made.array.ndim)])),
+            "missing": data.draw(st.sampled_from(["fill", "separate"])),
+            "classes": data.draw(st.sampled_from([None, 3])),
+            "ignore": data.draw(st.sampled_from([None, 0, 100])),
+            "workers": data.draw(st.sampled_from([1, 2])),
+            "keep_items": True,
+        }
+        expected = fc.count(made.path, **options)
+        with (
+            mock.patch.object(chunks_module, "LEAST_CHUNKS", 1),
+            mock.patch.object(plan_module, "HOLE_UNITS", data.draw(st.sampled_from([1, 3, 1000]))),
+        ):
+            found = fc.count(made.path, **options)
+        assert found == expected
+        assert found.ledger == expected.ledger
+        for label, one in found.ledger.unexpected.items():
+            assert one.places == expected.ledger.unexpected[label].places
+
+
+def test_listing__of_a_missing_chunk_still_stops(tmp_path: Path) -> None:
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(9, 9), chunks=(3, 3), dtype="u1")
+    array[:3] = 5
+    with (
+        mock.patch.object(chunks_module, "LEAST_CHUNKS", 1),
+        pytest.raises(MissingChunk, match="c/1/0"),
+    ):
+        fc.count(tmp_path / "a.zarr", missing="raise")

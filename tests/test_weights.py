@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 import fastcounts as fc
 from fastcounts import errors, solvers
 from fastcounts.counts import Counts
+from fastcounts.export import render
 from fastcounts.weights import (
+    KINDS,
     NORMALIZATIONS,
     Weights,
     absent_policy,
@@ -389,3 +392,166 @@ def test_lengths_and_kinds_are_checked():
 
 def test_solve_is_public():
     assert fc.solve is solvers.solve
+
+
+# ---- ignored labels among the classes ----
+
+
+@pytest.mark.parametrize("absent", ["raise", "max", "one", "smooth"])
+@pytest.mark.parametrize("normalize", [None, "mean", "max"])
+def test_an_ignored_label_among_the_channels_weighs_nothing_and_changes_nothing(absent, normalize):
+    pixels = {1: 180, 2: 90}
+    counts = Counts.from_pixels(pixels, ignored={0: 30})
+    alone = solve(counts, "inverse", absent=absent, normalize=normalize)
+    with_it = solve(counts, "inverse", absent=absent, normalize=normalize, num_classes=3)
+    assert with_it.values.tolist() == [0, *alone.values.tolist()]
+    if absent != "smooth":
+        assert alone.dense(3).tolist() == with_it.values.tolist()
+    with pytest.raises(errors.AbsentClass, match="no pixels of class 3 of 4"):
+        solve(counts, "inverse").dense(4)
+
+
+def test_an_ignored_label_is_no_absent_class_to_a_bias():
+    counts = Counts.from_pixels({1: 3, 2: 1}, ignored={0: 5})
+    assert solve(counts, "balanced_softmax", num_classes=3).values[0] == 0
+
+
+# ---- arguments that are no numbers ----
+
+
+@pytest.mark.parametrize("cap", ["10", True, [3], np.inf])
+def test_a_cap_is_a_number(cap):
+    with pytest.raises(errors.OptionError, match="1 or more: give such a number"):
+        solve(counts_of(PIXELS), "inverse", cap=cap)
+
+
+@pytest.mark.parametrize("num_classes", ["x", "4", np.nan, np.inf, [4]])
+def test_a_number_of_classes_is_a_whole_number(num_classes):
+    for call in (
+        lambda: solve(counts_of(PIXELS), "inverse", num_classes=num_classes),
+        lambda: solve(counts_of(PIXELS), "inverse").dense(num_classes),
+    ):
+        with pytest.raises(errors.OptionError, match="give a whole number, 1 or more"):
+            call()
+
+
+def test_an_order_is_not_rounded():
+    with pytest.raises(errors.OptionError, match="must name each of the labels"):
+        solve(counts_of(PIXELS), "inverse").dense(order=[0.5, 1, 2, 3])
+    order = np.array([3, 2, 1, 0])
+    assert solve(counts_of(PIXELS), "inverse").dense(order=order).tolist() == [36, 7.2, 2, 1]
+
+
+def test_a_normalisation_is_a_word():
+    with pytest.raises(errors.OptionError, match=r"normalize=\['sum'\]: give one of"):
+        solve(counts_of(PIXELS), "inverse", normalize=["sum"])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "weights", "message"),
+    [
+        ([1, 2, 3], [1], "weights: 1 numbers for the pixels of 3 classes"),
+        ([1, 2], [-1, 3], "weights: the number at place 0 is -1.0"),
+        ([1, 2], [1, np.nan], "weights: the number at place 1 is nan"),
+        ([1, -2], [1, 1], "pixels: the number at place 1 is -2"),
+    ],
+)
+def test_a_prior_is_not_made_of_bad_numbers(pixels, weights, message):
+    with pytest.raises(errors.OptionError, match=message):
+        implied_prior(pixels, weights)
+
+
+def test_weights_beyond_float32_are_not_made_infinite():
+    weights = solve(counts_of([2**60, 1]), "power", exponent=4)
+    for call in (weights.float32, weights.lookup):
+        with pytest.raises(errors.SolveError, match=r"1\.76685e\+72 is infinite in float32"):
+            call()
+
+
+# ---- the schema ----
+
+SCHEMA = json.loads(
+    (Path(__file__).parents[1] / "docs" / "weights.schema.json").read_text(encoding="utf-8")
+)
+
+
+def of_masks():
+    masks = np.random.default_rng(0).choice([0, 1, 2, 255], (12, 16, 16), p=[0.6, 0.2, 0.1, 0.1])
+    return fc.count(masks.astype(np.uint8), ignore=255, items=0, keep_items=True)
+
+
+SOLVED = [
+    *((record.name, {}) for record in solvers.schemes() if record.name != "target_prior"),
+    ("target_prior", {"prior": [5, 3, 2]}),
+    ("target_prior", {"prior": {"0": 1, "1": 0, "2": 1}}),
+    ("inverse", {"cap": 3, "normalize": "mean", "absent": "max", "num_classes": 5}),
+    ("enet", {"absent": "smooth:100", "num_classes": 5}),
+    ("effective_number", {"beta": 0.9, "of": "presence"}),
+    ("equal_cost", {"costs": (1 - np.eye(3))}),
+    ("equal_cost", {"eps": [0.1, 0.2, 0.2]}),
+    ("equal_cost", {"per_image": True}),
+    ("equal_cost", {"label_smoothing": 0.1, "framework": "torch"}),
+    ("class_uniform", {"epoch": 5}),
+]
+
+
+@pytest.mark.parametrize(("scheme", "more"), SOLVED)
+def test_schema_holds_for_every_scheme(scheme, more):
+    jsonschema = pytest.importorskip("jsonschema")
+    if scheme == "rare_class":
+        more = {"min_pixels": 1}
+    weights = solve(of_masks(), scheme, **more)
+    data = json.loads(render(weights, "json"))
+    jsonschema.Draft202012Validator(SCHEMA).validate(data)
+    assert data["diagnostics"] or weights.kind not in ("weight", "item")
+
+
+def test_schema_holds_without_presence_and_without_mass():
+    jsonschema = pytest.importorskip("jsonschema")
+    check = jsonschema.Draft202012Validator(SCHEMA).validate
+    check(solve(counts_of([7]), "neg_log").to_dict())
+    check(solve(counts_of([5, 3]), "target_prior", prior=[1, 0]).to_dict())
+    check(solve(Counts.from_pixels({-3: 3, 2**62: 1}), "inverse").to_dict())
+    huge = Counts.from_pixels({0: 3, 2**63: 0, 2**64 - 1: 1})
+    check(solve(huge, "inverse", absent="one").to_dict())
+
+
+def test_schema_knows_every_scheme_and_option():
+    assert SCHEMA["properties"]["scheme"]["enum"] == [known.name for known in solvers.schemes()]
+    parts = {
+        part["if"]["properties"]["scheme"]["const"]: part["then"]["properties"]
+        for part in SCHEMA["allOf"]
+        if "scheme" in part["if"]["properties"]
+    }
+    for known in solvers.schemes():
+        options = parts[known.name]["options"]
+        assert parts[known.name]["kind"]["const"] == known.kind
+        assert list(options["properties"]) == [option.name for option in known.options]
+        assert options["required"] == list(options["properties"])
+    assert SCHEMA["properties"]["kind"]["enum"] == list(KINDS)
+    assert SCHEMA["properties"]["normalize"]["enum"] == [None, *NORMALIZATIONS]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "bias"},
+        {"options": {"c": 0.5, "void": False}},
+        {"options": {"c": 1.02}},
+        {"weights": [-1.0, 1.0]},
+        {"normalize": "median"},
+        {"cap": 0.5},
+        {"absent": "most"},
+        {"diagnostics": {"ratio": 1.0}},
+        {"more": 1},
+    ],
+)
+def test_schema_refuses(wrong):
+    jsonschema = pytest.importorskip("jsonschema")
+    data = solve(counts_of([3, 1]), "enet").to_dict() | wrong
+    assert not jsonschema.Draft202012Validator(SCHEMA).is_valid(data)
+
+
+def test_schema_is_one():
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)

@@ -111,7 +111,7 @@ def count_share(pickled: bytes, start: int, stop: int) -> tuple[Collector, _Answ
 
     try:
         tallier = Tallier(plan, source, job.options, job.policy, take)
-        tallier.count_many(plan.blocks())
+        tallier.count_many(plan.blocks_and_holes(source.present))
         tallier.flush()
     except ReadError as error:
         _LOG.warning("%s; the share is tried again", error)

@@ -310,7 +310,9 @@ def _run_threads(
 
     if not plan.pixels:
         return collector
-    with closing(run_threads(plan.blocks_and_holes(source.present), plan.pixels, plan.workers, bind(hire))) as messages:
+    with closing(
+        run_threads(plan.blocks_and_holes(source.present), plan.pixels, plan.workers, bind(hire))
+    ) as messages:
         for message in messages:
             if isinstance(message, Advanced):
                 tell(message)

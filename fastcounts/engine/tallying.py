@@ -20,7 +20,8 @@ from fastcounts.engine.places import Places
 from fastcounts.errors import MissingChunk, NonIntegralLabel, UnexpectedLabel
 from fastcounts.grid import Box, volume
 from fastcounts.items import ItemKey
-from fastcounts.plan import Block, Plan
+from fastcounts.ledger import PLACES
+from fastcounts.plan import Block, Hole, Plan
 from fastcounts.sources import Known, Piece, Pile, Source
 
 __all__ = ["Partial", "Policy", "Tallier"]
@@ -77,6 +78,11 @@ class Partial:
     places: Places | None = None
 
 
+def _kind(block: Block | Hole) -> tuple[int, bool]:
+    """What blocks that are read in one go have in common."""
+    return block.array, isinstance(block, Hole)
+
+
 def _is_label(value: float) -> bool:
     return value.is_integer() and abs(value) <= 2**53
 
@@ -126,7 +132,7 @@ class Tallier:
         """Read and count one block; see :meth:`count_many`."""
         self.count_many([block])
 
-    def count_many(self, blocks: Iterable[Block]) -> None:
+    def count_many(self, blocks: Iterable[Block | Hole]) -> None:
         """Read and count blocks, one after the other.
 
         Raises
@@ -138,7 +144,11 @@ class Tallier:
         NonIntegralLabel, UnexpectedLabel
             For pixels that are no labels.
         """
-        for array, group in groupby(blocks, key=itemgetter(0)):
+        for (array, hollow), group in groupby(blocks, key=_kind):
+            if hollow:
+                for hole in group:
+                    self._count_hole(hole)
+                continue
             boxes = map(itemgetter(1), group)
             for found in self._source.read_many(array, boxes, self._axis):
                 if isinstance(found, Pile):
@@ -292,10 +302,20 @@ class Tallier:
     def _count_absent(self, array: int, piece: Piece) -> None:
         """Account for a chunk that does not exist."""
         pixels = volume(piece.box)
-        name = self._plan.arrays[array].name
+        label = self._worth(array, piece)
         if self._policy.missing == "separate":
             self._missing += pixels
-            return
+        elif label is None:
+            self._nodata += pixels
+        else:
+            self._table(array).add_constant(label, pixels)
+            self._fill[label] = self._fill.get(label, 0) + pixels
+
+    def _worth(self, array: int, piece: Piece) -> int | None:
+        """The label of a chunk that does not exist; None for nodata, or where it has none."""
+        if self._policy.missing == "separate":
+            return None
+        name = self._plan.arrays[array].name
         if self._policy.missing == "raise":
             raise MissingChunk(f"{name}: chunk {piece.key} does not exist")
         value = self._source.fill_value(array)
@@ -305,14 +325,77 @@ class Tallier:
                 "it; keep such pixels apart with missing='separate'"
             )
         if isinstance(value, float | np.floating) and isnan(value):
-            self._nodata += pixels
-            return
+            return None
         if isinstance(value, float | np.floating) and not _is_label(float(value)):
             origin = tuple(start for start, _ in piece.box)
             raise NonIntegralLabel(float(value), origin, f"{name}: chunk {piece.key}, fill value")
-        label = int(value)
-        self._table(array).add_constant(label, pixels)
-        self._fill[label] = self._fill.get(label, 0) + pixels
+        return int(value)
+
+    # ---- many chunks that do not exist ----
+
+    def _count_hole(self, hole: Hole) -> None:
+        """Account for all chunks of a range that do not exist, by arithmetic."""
+        array, axis = hole.array, self._axis
+        grid = self._plan.grids[array]
+        numbers = np.arange(hole.start, min(hole.stop, hole.start + hole.present.size + PLACES))
+        absent = np.setdiff1d(numbers, hole.present, assume_unique=True)[:PLACES].tolist()
+        first = [grid.box(number) for number in absent]
+        (piece, *_) = self._source.read(array, first[0])
+        if piece.pixels is not None:  # it has come to be since it was looked for
+            piece = Piece(first[0], None)
+        bounds = grid.bounds_of(hole.present)
+        pixels = np.diff(bounds, axis=-1).prod(axis=(1, 2))
+        ranges = list(grid.boxes(hole.start, hole.stop))
+        if axis is None:
+            left = sum(map(volume, ranges)) - int(pixels.sum())
+            self._turn_to(array, 0)
+            self._count_absent(array, Piece(((0, left),), None, piece.key))
+            self._saw(left, first)
+            return
+        low = min(box[axis][0] for box in ranges)
+        steps = np.zeros(max(box[axis][1] for box in ranges) - low + 1, np.int64)
+        for box in ranges:
+            begin, end = box[axis]
+            steps[[begin - low, end - low]] += np.array([1, -1]) * (volume(box) // (end - begin))
+        begins, ends = bounds[:, axis, 0], bounds[:, axis, 1]
+        np.subtract.at(steps, begins - low, pixels // (ends - begins))
+        np.add.at(steps, ends - low, pixels // (ends - begins))
+        seen = np.cumsum(steps)[:-1]
+        items = np.flatnonzero(seen)
+        self._send_filled(array, items + low, seen[items], piece, first)
+
+    def _send_filled(
+        self, array: int, numbers: Pixels, seen: Pixels, piece: Piece, first: list[Box]
+    ) -> None:
+        """Send pixels of many items that lie in chunks that do not exist."""
+        label, total = self._worth(array, piece), int(seen.sum())
+        partial = Partial(array, numbers, seen, np.zeros(numbers.size + 1, np.int64))
+        self._account(total)
+        if self._policy.missing == "separate":
+            partial.missing = total
+        elif label is None:
+            partial.nodata = total
+        else:
+            labels = as_labels(np.array([label], np.int64 if label < 2**63 else np.uint64))
+            kept = self._options.sort(labels, np.array([total], np.int64))
+            partial.unexpected_labels = kept.unexpected_labels
+            partial.unexpected_pixels = kept.unexpected_pixels
+            if kept.labels.size:
+                partial.offsets = np.arange(numbers.size + 1)
+                partial.labels, partial.pixels = np.repeat(kept.labels, numbers.size), seen
+                partial.filled = total if self._is_class(label) else 0
+            else:
+                key = ItemKey(self._plan.item_of(array, int(numbers[0]))[0].source, int(numbers[0]))
+                for box in first:
+                    self._places.look(labels, self._as_filled(array, box), key)
+                self._refuse(array, labels)
+        self._send(partial)
+
+    def _as_filled(self, array: int, box: Box) -> Piece:
+        """A chunk that does not exist, as if it did."""
+        value = np.array(self._source.fill_value(array), self._plan.arrays[array].dtype)
+        shape = tuple(stop - start for start, stop in box)
+        return Piece(box, np.broadcast_to(value, shape))
 
     def _hand_over(self) -> None:
         """Send what the current item's table holds."""
@@ -366,9 +449,7 @@ class Tallier:
                 if pixels is None:
                     if self._policy.missing != "fill":
                         continue
-                    value = np.array(self._source.fill_value(array), self._plan.arrays[array].dtype)
-                    shape = tuple(stop - start for start, stop in piece.box)
-                    pixels = np.broadcast_to(value, shape)
+                    pixels = self._as_filled(array, piece.box).pixels
                 self._places.look(labels, Piece(piece.box, pixels, piece.key), key)
 
     def _is_class(self, label: int) -> bool:

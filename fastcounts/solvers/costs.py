@@ -31,8 +31,8 @@ __all__ = ["answer_costs", "equal_cost"]
     " refuses",
     objective="with a floor: 'maximin' makes the cheapest answer dear, 'spread' the range small",
     label_smoothing="what the loss gets as label_smoothing, from 0 to below 1",
-    framework="whose label smoothing: 'keras' changes nothing; 'torch' weighs the smoothed part by"
-    " the weights of all classes, as the scheme label_smoothing",
+    framework="whose label smoothing: that of 'keras' makes a difference with eps only; 'torch'"
+    " weighs the smoothed part by the weights of all classes, as the scheme label_smoothing",
     per_image="equal under torch's weighted mean in batches of one image, which divides by the"
     " weights of the batch; needs keep_items",
 )
@@ -54,22 +54,26 @@ def equal_cost(
         raise OptionError(
             "eps, costs, per_image and the label smoothing of torch exclude each other: give one"
         )
+    if costs is not None and smoothed:
+        raise OptionError("costs already say what label smoothing does to them: leave it out")
     if per_image:
         return per_image_weights(tally.images("equal_cost (with per_image=True)"), tally.called())
     if by_torch:
         return np.asarray(1 / tally.under_label_smoothing(label_smoothing))
-    matrix = answer_costs(tally, eps, costs)
+    matrix = answer_costs(tally, eps, costs, label_smoothing)
     masses = np.ones(tally.labels.size)
     if matrix is not None:
         held = tally.present
         names = [name for name, here in zip(tally.called(), held, strict=True) if here]
-        least = None if floor is None else at_least("floor", floor, 0, below=1 + 1e-12)
+        least = None if floor is None else at_least("floor", floor, 0, most=1)
         choice("objective", objective, "maximin", "spread")
         masses[held] = equal_masses(matrix[np.ix_(held, held)], names, least, objective)
     return weights_from_prior(tally.pixels, np.where(tally.present, masses, 0))
 
 
-def answer_costs(tally: Tally, eps: Any = None, costs: Any = None) -> Floats | None:
+def answer_costs(
+    tally: Tally, eps: Any = None, costs: Any = None, label_smoothing: float = 0.0
+) -> Floats | None:
     """Matrix of what each constant answer costs on each class; None where the costs are equal.
 
     Parameters
@@ -77,6 +81,7 @@ def answer_costs(tally: Tally, eps: Any = None, costs: Any = None) -> Floats | N
     tally : the classes.
     eps : what each answer leaves to the other classes, one number a class.
     costs : (K, K) the matrix itself.
+    label_smoothing : as Keras does it, for what ``eps`` makes: part of the cost of every truth.
 
     Raises
     ------
@@ -101,4 +106,6 @@ def answer_costs(tally: Tally, eps: Any = None, costs: Any = None) -> Floats | N
         raise OptionError(f"eps={eps!r}: give numbers between 0 and 1, for two classes or more")
     matrix = np.repeat(-np.log(left / (size - 1))[:, None], size, axis=1)
     np.fill_diagonal(matrix, -np.log1p(-left))
-    return matrix
+    return np.asarray(
+        (1 - label_smoothing) * matrix + label_smoothing * matrix.mean(axis=1, keepdims=True)
+    )

@@ -55,7 +55,13 @@ def _stated_costs(
         }
     if record.name != "equal_cost":
         return {}
-    costs = answer_costs(tally, chosen["eps"], chosen["costs"])
+    if chosen["per_image"]:
+        images = tally.images(record.name)
+        return {
+            when: diagnostics.costs_of_shares(diagnostics.mean_share(images, weights))
+            for when, weights in (("before", np.ones(values.shape)), ("after", values))
+        }
+    costs = answer_costs(tally, chosen["eps"], chosen["costs"], chosen["label_smoothing"])
     if costs is None:
         return {}
     share = implied_prior(tally.pixels, values)

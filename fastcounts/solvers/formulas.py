@@ -106,13 +106,15 @@ def median_frequency(
 ) -> Floats:
     """Frequency of the class in the images that contain it, against the median of all."""
     everywhere = tally.counted + tally.void
+    voids = [(pixels, images) for pixels, images in tally.ignored.values() if pixels]
     if flag("presence", presence):
-        tally.need_presence("median_frequency (with presence=True)")
-        held: Any = tally.presence_pixels_total if flag("void", void) else tally.presence_pixels
-        ignored = [pixels / images for pixels, images in tally.ignored if pixels]
+        column = "presence_pixels_total" if flag("void", void) else "presence_pixels"
+        tally.need_presence("median_frequency (with presence=True)", column)
+        held: Any = getattr(tally, column)
+        ignored = [pixels / images if images else np.nan for pixels, images in voids]
     else:
         held = everywhere if flag("void", void) else tally.counted
-        ignored = [pixels / everywhere for pixels, _ in tally.ignored if pixels]
+        ignored = [pixels / everywhere for pixels, _ in voids]
     frequency = np.asarray(tally.pixels / held)
     seen = frequency[tally.present]
     if flag("void_in_median", void_in_median):
@@ -132,7 +134,7 @@ def median_frequency(
 )
 def enet(tally: Tally, *, c: float = 1.02, void: bool = False) -> Floats:
     """Bounded inverse of the logarithm of the frequency."""
-    return np.asarray(1 / np.log(number("c", c, low=1) + _shares(tally, void)))
+    return np.asarray(1 / np.log(number("c", c, above=1) + _shares(tally, void)))
 
 
 def _shares(tally: Tally, void: Any) -> Floats:
@@ -150,7 +152,7 @@ def _shares(tally: Tally, void: Any) -> Floats:
 )
 def log_inverse(tally: Tally, *, mu: float = 0.15) -> Floats:
     """Logarithm of the inverse frequency, with a floor of 1."""
-    return np.maximum(1.0, np.log(number("mu", mu, low=0) / tally.frequencies))
+    return np.maximum(1.0, np.log(number("mu", mu, above=0) / tally.frequencies))
 
 
 @scheme(
@@ -163,7 +165,7 @@ def log_inverse(tally: Tally, *, mu: float = 0.15) -> Floats:
 )
 def inverse_offset(tally: Tally, *, eps: float = 0.001, void: bool = False) -> Floats:
     """Inverse frequency, bounded by an offset."""
-    return np.asarray(1 / (_shares(tally, void) + number("eps", eps, low=0)))
+    return np.asarray(1 / (_shares(tally, void) + number("eps", eps, above=0)))
 
 
 @scheme(
@@ -319,7 +321,7 @@ def pos_weight(tally: Tally) -> Floats:
 )
 def logit_adjustment(tally: Tally, *, tau: float = 1.0, post_hoc: bool = False) -> Floats:
     """Logarithm of the prior, added to the logits."""
-    bias = number("tau", tau, low=0) * np.log(tally.frequencies)
+    bias = number("tau", tau, above=0) * np.log(tally.frequencies)
     return np.asarray(0.0 - bias if flag("post_hoc", post_hoc) else bias)
 
 
@@ -346,4 +348,4 @@ def balanced_softmax(tally: Tally) -> Floats:
 def ldam(tally: Tally, *, largest: float = 0.5) -> Floats:
     """Margins by which the true class must win, larger where examples are few."""
     fewest = tally.pixels[tally.present].min()
-    return np.asarray(number("largest", largest, low=0) * (fewest / tally.pixels) ** 0.25)
+    return np.asarray(number("largest", largest, above=0) * (fewest / tally.pixels) ** 0.25)

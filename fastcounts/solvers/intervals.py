@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from fastcounts.errors import OptionError
-from fastcounts.solvers.options import at_least, number
+from fastcounts.errors import OptionError, SolveError
+from fastcounts.solvers.options import number, whole
 from fastcounts.solvers.register import describe_scheme
 from fastcounts.solvers.tally import Tally
 from fastcounts.weights import Floats, Integers, Labels, finish
@@ -26,7 +27,8 @@ class Intervals:
     Attributes
     ----------
     labels : (K,) the classes.
-    low, high : (K,) float64; infinite where too many replicates held no image of the class.
+    low, high : (K,) float64; infinite where too many replicates held no image of the class, or
+        had no such weights.
     missing : (K,) share of the replicates without the class.
     level : of confidence.
     replicates : how many data sets were drawn.
@@ -90,20 +92,23 @@ def bootstrap(
     chosen = record.choose(options)
     if record.kind != "weight":
         raise OptionError(f"{scheme} gives a {record.kind}: bootstrap a scheme that gives weights")
-    edge = (1 - number("level", level, low=0, high=1)) / 2
-    rounds = int(at_least("replicates", replicates, 1))
+    edge = (1 - number("level", level, above=0, below=1)) / 2
+    rounds = whole("replicates", replicates, 1)
     tally = Tally.of(counts)
     images = tally.images("bootstrap")
+    voids = tally.images_of(list(tally.ignored))
+    record.values(tally, chosen)  # what the counts themselves do not have is an error
     draw = np.random.default_rng(seed)
     found = np.empty((rounds, tally.labels.size))
     for row in found:
-        times = np.bincount(draw.integers(len(images), size=len(images)), minlength=len(images))
-        again = _redrawn(tally, images, times)
-        with np.errstate(all="ignore"):
-            raw = np.asarray(record.raw(again, **chosen), dtype=np.float64)
-        row[:] = finish(
-            raw, again.pixels, cap=cap, absent="zero", normalize=normalize or record.published
-        )
+        again = _redrawn(tally, images, voids, draw.integers(len(images), size=len(images)))
+        try:
+            raw = record.values(again, chosen)
+            row[:] = finish(
+                raw, again.pixels, cap=cap, absent="zero", normalize=normalize or record.published
+            )
+        except SolveError:  # these images have no such weights
+            row[:] = np.inf
         row[~again.present] = np.inf
     bounds = np.quantile(found, [edge, 1 - edge], axis=0, method="inverted_cdf")
     return Intervals(
@@ -111,15 +116,25 @@ def bootstrap(
     )
 
 
-def _redrawn(tally: Tally, images: Integers, times: Integers) -> Tally:
-    """Statistics of the data set in which each image occurs so many times."""
-    held = images > 0
-    inside = (held * images.sum(axis=1)[:, None]).T @ times
+def _redrawn(tally: Tally, images: Integers, voids: Integers, drawn: npt.NDArray[np.intp]) -> Tally:
+    """Statistics of the data set of the images that were drawn."""
+    times = np.bincount(drawn, minlength=len(images))
+    held, void = images > 0, voids > 0
+    inside = images.sum(axis=1)
+    total = inside + voids.sum(axis=1)
     return replace(
         tally,
         pixels=images.T @ times,
-        items=int(times.sum()),
+        items=len(drawn),
         presence=held.T @ times,
-        presence_pixels=inside,
-        presence_pixels_total=inside,
+        presence_pixels=held.T @ (inside * times),
+        presence_pixels_total=held.T @ (total * times),
+        ignored=dict(
+            zip(
+                tally.ignored,
+                zip((voids.T @ times).tolist(), (void.T @ (total * times)).tolist(), strict=True),
+                strict=True,
+            )
+        ),
+        drawn=drawn,
     )

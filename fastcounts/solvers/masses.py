@@ -139,6 +139,8 @@ def _programme(costs: Floats, floor: float, objective: str) -> Floats:
         b_eq=[1.0],
         bounds=[(floor / size, None)] * size + [(None, None)] * extra,
     )
+    if not found.success:
+        raise InfeasibleCosts(f"the linear programme for these costs fails: {found.message}")
     return np.asarray(found.x[:size], dtype=np.float64)
 
 

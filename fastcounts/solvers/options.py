@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcounts.errors import OptionError
-from fastcounts.weights import Floats
+from fastcounts.weights import Floats, is_number
 
 if TYPE_CHECKING:
     from fastcounts.solvers.tally import Tally
 
-__all__ = ["at_least", "choice", "flag", "number", "per_class", "read_option"]
+__all__ = ["at_least", "choice", "flag", "number", "per_class", "read_option", "whole"]
 
 
 def read_option(text: str) -> Any:
@@ -38,30 +38,38 @@ def read_option(text: str) -> Any:
         return word
 
 
-def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """Read an option that is a number strictly between two others."""
-    good = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not good or not low < value < high:
-        wanted = "a finite number" if low == -math.inf else f"a number above {low:g}"
-        wanted += "" if high == math.inf else f" and below {high:g}"
-        raise OptionError(f"{name}={value!r}: give {wanted}")
+def number(name: str, value: Any, above: float, below: float = math.inf) -> float:
+    """Read an option that is a finite number strictly between two others."""
+    if not is_number(value) or not above < value < below:
+        to = "" if below == math.inf else f" and below {below:g}"
+        raise OptionError(f"{name}={value!r}: give a number above {above:g}{to}")
     return float(value)
 
 
-def at_least(name: str, value: Any, low: float, below: float = math.inf) -> float:
-    """Read an option that is a number from ``low`` on."""
-    if isinstance(value, int | float | np.number) and value == low:
-        return float(low)
-    return number(name, value, low, below)
+def at_least(
+    name: str, value: Any, low: float, *, below: float = math.inf, most: float = math.inf
+) -> float:
+    """Read an option that is a finite number from ``low`` on, to below a bound or up to one."""
+    if not is_number(value) or not low <= value < below or not value <= most:
+        to = " on" if below == most else f" to {most:g}" if most < below else f" to below {below:g}"
+        raise OptionError(f"{name}={value!r}: give a number from {low:g}{to}")
+    return float(value)
+
+
+def whole(name: str, value: Any, low: int) -> int:
+    """Read an option that is a whole number from ``low`` on."""
+    if not is_number(value) or int(value) != value or value < low:
+        raise OptionError(f"{name}={value!r}: give a whole number from {low} on")
+    return int(value)
 
 
 def per_class(name: str, value: Any, tally: Tally) -> Floats:
     """Read an option that is one number a class."""
     labels = tally.labels.tolist()
     if isinstance(value, Mapping):
-        given = {int(label): number for label, number in value.items()}
-        if sorted(given) != labels:
-            raise OptionError(f"{name} is for the labels {sorted(given)}: the classes are {labels}")
+        given = {_label(key): each for key, each in value.items()}
+        if set(given) != set(labels) or len(given) != len(value):
+            raise OptionError(f"{name} is for the labels {list(value)}: the classes are {labels}")
         value = [given[label] for label in labels]
     try:
         numbers = np.asarray(value, dtype=np.float64)
@@ -73,6 +81,11 @@ def per_class(name: str, value: Any, tally: Tally) -> Floats:
             f"labels {labels[:8]}{'...' if len(labels) > 8 else ''}"
         )
     return numbers
+
+
+def _label(key: Any) -> Any:
+    """Label that a key stands for; JSON has no keys but text."""
+    return int(key) if isinstance(key, str) and key.removeprefix("-").isdecimal() else key
 
 
 def flag(name: str, value: Any) -> bool:

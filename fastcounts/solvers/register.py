@@ -6,12 +6,15 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fastcounts.errors import OptionError, UnknownScheme
 from fastcounts.weights import Floats
+
+if TYPE_CHECKING:
+    from fastcounts.solvers.tally import Tally
 
 __all__ = ["Option", "Scheme", "describe_scheme", "scheme", "schemes"]
 
@@ -65,6 +68,11 @@ class Scheme:
                 there = f"it has {', '.join(known)}" if known else "it has none"
                 raise OptionError(f"{self.name} has no option {name!r}: {there}")
         return known | dict(given)
+
+    def values(self, tally: Tally, chosen: Mapping[str, Any]) -> Floats:
+        """Raw values, of any sign and not all finite."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self.raw(tally, **chosen), dtype=np.float64)
 
     def depends_on_classes(self, chosen: Mapping[str, Any]) -> bool:
         """Whether the values depend on the number of classes, seen or not."""
@@ -146,5 +154,5 @@ def describe_scheme(name: str) -> Scheme:
     if name in _REGISTER:
         return _REGISTER[name]
     near = difflib.get_close_matches(str(name), _REGISTER, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    raise UnknownScheme(f"no scheme {name!r}{meant} There are: {', '.join(_REGISTER)}")
+    meant = f": did you mean {near[0]!r}?" if near else "."
+    raise UnknownScheme(f"no scheme is called {name!r}{meant} There are {', '.join(_REGISTER)}")

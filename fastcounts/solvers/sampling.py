@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcounts.errors import SolveError
-from fastcounts.solvers.options import at_least, number
+from fastcounts.solvers.options import at_least, number, whole
 from fastcounts.solvers.register import scheme
 from fastcounts.solvers.tally import Tally
 from fastcounts.weights import Floats
@@ -27,7 +27,7 @@ def repeat_factor(tally: Tally, *, threshold: float = 0.001) -> Floats:
     """How often an epoch shows each image, so that images with rare classes come again."""
     images = tally.images("repeat_factor") > 0
     part = images.sum(axis=0) / len(images)
-    factors = np.maximum(1.0, np.sqrt(number("threshold", threshold, low=0) / part))
+    factors = np.maximum(1.0, np.sqrt(number("threshold", threshold, above=0) / part))
     return np.asarray(np.where(images, factors, 1.0).max(axis=1, initial=1.0))
 
 
@@ -73,7 +73,7 @@ def rare_class_chances(frequencies: npt.ArrayLike, temperature: float = 0.01) ->
     >>> rare_class_chances([0.6, 0.3, 25 / 300, 5 / 300], 0.1).round(6).tolist()
     [0.001859, 0.03734, 0.325946, 0.634855]
     """
-    heat = (1 - np.asarray(frequencies)) / number("temperature", temperature, low=0)
+    heat = (1 - np.asarray(frequencies)) / number("temperature", temperature, above=0)
     risen = np.exp(heat - heat.max())
     return np.asarray(risen / risen.sum())
 
@@ -92,7 +92,7 @@ def class_uniform(tally: Tally, *, part: float = 0.5, epoch: int | None = None) 
     """How often an epoch is expected to show each image when the classes take turns."""
     images = tally.images("class_uniform") > 0
     images = images[:, images.any(axis=0)]
-    size = len(images) if epoch is None else int(at_least("epoch", epoch, 1))
-    each = int(size * at_least("part", part, 0, below=1 + 1e-12) / images.shape[1])
+    size = len(images) if epoch is None else whole("epoch", epoch, 1)
+    each = int(size * at_least("part", part, 0, most=1) / images.shape[1])
     rest = size - each * images.shape[1]
     return np.asarray(images @ (each / images.sum(axis=0)) + rest / len(images))

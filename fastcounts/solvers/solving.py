@@ -41,7 +41,8 @@ def solve(
     cap : largest over smallest weight.
     absent : what a class without pixels gets: ``"raise"``, ``"max"``, ``"one"``, ``"zero"``,
         ``"smooth"`` or ``"formula"``.
-    num_classes : the classes are 0 to ``num_classes - 1``, seen or not.
+    num_classes : the classes are 0 to ``num_classes - 1``, seen or not; an ignored label among them
+        weighs 0.
     options : of the scheme.
 
     Returns
@@ -74,8 +75,7 @@ def solve(
     basis = tally.smoothed(amount) if policy == "smooth" else tally
     if not basis.classes:
         raise AbsentClass("no class has a pixel: count masks that hold some of the classes first")
-    with np.errstate(all="ignore"):
-        raw = np.asarray(record.raw(basis, **chosen), dtype=np.float64)
+    raw = record.values(basis, chosen)
     if record.kind == "item":
         return _of_items(record, counts, tally, raw, chosen, (normalize, cap, absent))
     values = finish(
@@ -86,6 +86,7 @@ def solve(
         absent=absent,
         normalize=normalize or record.published,
         classes=tally.called(),
+        left_out=tally.left_out,
     )
     return Weights(
         values=values,
@@ -120,8 +121,9 @@ def _of_items(
     values = finish(
         raw, images.sum(axis=1), kind="item", cap=cap, absent=absent, normalize=normalize
     )
-    if absent == "raise" and not tally.present.all():
-        missing = np.array(tally.called())[~tally.present].tolist()
+    held = tally.present | tally.left_out
+    if absent == "raise" and not held.all():
+        missing = np.array(tally.called())[~held].tolist()
         raise AbsentClass(
             f"no pixels of class {', '.join(missing[:8])}: absent='zero' leaves such classes out"
         )

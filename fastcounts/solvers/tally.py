@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcounts.errors import OptionError, PresenceNeeded
-from fastcounts.weights import Floats, Integers, Labels
+from fastcounts.weights import Floats, Integers, Labels, class_count, total_of
 
 if TYPE_CHECKING:
     from fastcounts.counts import Counts
@@ -31,8 +31,10 @@ class Tally:
     presence : (K,) int64, images that contain the class.
     presence_pixels : (K,) int64, pixels of any class in those images.
     presence_pixels_total : (K,) int64, ignored pixels included.
-    ignored : pixels of each ignored label, with its ``presence_pixels_total``.
+    ignored : pixels of each ignored label that was seen, with its ``presence_pixels_total``.
+    ignore : all ignored labels.
     table : pixels of every label in every image, or None; see ``keep_items``.
+    drawn : rows of the table that are taken, some of them more than once; None for all.
     names : label to name, where names are known.
     """
 
@@ -42,8 +44,10 @@ class Tally:
     presence: Integers
     presence_pixels: Integers
     presence_pixels_total: Integers
-    ignored: tuple[tuple[int, int], ...] = ()
+    ignored: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    ignore: tuple[int, ...] = ()
     table: ItemTable | None = None
+    drawn: npt.NDArray[np.intp] | None = None
     names: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
@@ -61,10 +65,11 @@ class Tally:
             presence=counts.presence,
             presence_pixels=counts.presence_pixels,
             presence_pixels_total=counts.presence_pixels_total,
-            ignored=tuple(
-                (int(entry.pixels), int(entry.presence_pixels_total))
-                for entry in counts.ledger.ignored.values()
-            ),
+            ignored={
+                label: (int(entry.pixels), int(entry.presence_pixels_total))
+                for label, entry in counts.ledger.ignored.items()
+            },
+            ignore=tuple(counts.options.ignore),
             table=counts.item_table,
             names=dict(counts.names),
         )
@@ -80,14 +85,19 @@ class Tally:
         return int(np.count_nonzero(self.pixels))
 
     @property
-    def counted(self) -> int:
-        """Pixels of all classes, exact."""
-        return sum(self.pixels.tolist())
+    def left_out(self) -> npt.NDArray[np.bool_]:
+        """(K,) which labels are ignored; they are here only where ``num_classes`` asks for them."""
+        return np.array([label in self.ignore for label in self.labels.tolist()], dtype=np.bool_)
 
     @property
-    def void(self) -> int:
-        """Pixels of all ignored labels, exact."""
-        return sum(pixels for pixels, _ in self.ignored)
+    def counted(self) -> float:
+        """Pixels of all classes, exact before it is rounded."""
+        return total_of(self.pixels)
+
+    @property
+    def void(self) -> float:
+        """Pixels of all ignored labels, exact before it is rounded."""
+        return float(sum(pixels for pixels, _ in self.ignored.values()))
 
     @property
     def frequencies(self) -> Floats:
@@ -97,11 +107,12 @@ class Tally:
     @property
     def others(self) -> Floats:
         """(K,) float64, pixels of all other classes, subtracted as whole numbers."""
-        counted = self.counted
-        return np.array([counted - count for count in self.pixels.tolist()], dtype=np.float64)
+        pixels = self.pixels.tolist()
+        counted = sum(pixels)
+        return np.array([counted - count for count in pixels], dtype=np.float64)
 
-    def need_presence(self, why: str) -> None:
-        """Refuse counts that do not say in how many images each class is."""
+    def need_presence(self, why: str, *columns: str) -> None:
+        """Refuse counts that do not say in which images each class is, or how large those are."""
         if self.items < 2:
             raise PresenceNeeded(
                 f"{why} needs to know in which images each class occurs, and these counts know "
@@ -109,6 +120,15 @@ class Tally:
                 "(an axis number or 'file'), or give items=, presence= and presence_pixels= to "
                 "Counts.from_pixels"
             )
+        for name in ("presence", *columns):
+            numbers = getattr(self, name)
+            short = self.present & (numbers < (self.pixels if name in columns else 1))
+            if short.any():
+                place = int(short.argmax())
+                raise PresenceNeeded(
+                    f"{why} needs {name}: class {self.called()[place]} has {self.pixels[place]} "
+                    f"pixels and {name} {numbers[place]}; give {name}= to Counts.from_pixels"
+                )
 
     def images(self, why: str) -> Integers:
         """(items, K) pixels of every class in every image."""
@@ -117,7 +137,13 @@ class Tally:
                 f"{why} needs the pixels of every class in every image: count with items= and "
                 "keep_items=True"
             )
-        return np.asarray(self.table.dense(self.labels.tolist()))
+        return self.images_of(self.labels.tolist())
+
+    def images_of(self, labels: list[int]) -> Integers:
+        """(items, len(labels)) pixels of labels, ignored ones too, in every image."""
+        assert self.table is not None
+        dense = np.asarray(self.table.dense(labels))
+        return dense if self.drawn is None else dense[self.drawn]
 
     def under_label_smoothing(self, alpha: float) -> Floats:
         """(K,) pixels under the label smoothing of torch: ``(1 - alpha) n + alpha N / K``."""
@@ -132,24 +158,23 @@ class Tally:
 
     def with_classes(self, num_classes: int) -> Tally:
         """Take the labels 0 to ``num_classes - 1``, with zeros where none were seen."""
-        if isinstance(num_classes, bool) or int(num_classes) != num_classes or num_classes < 1:
-            raise OptionError(f"num_classes={num_classes!r}: give a whole number, 1 or more")
+        size = class_count(num_classes)
         outside = [label for label in self.labels.tolist() if not 0 <= label < num_classes]
         if outside:
             raise OptionError(
-                f"label {outside[0]} is none of the num_classes={num_classes} labels 0.."
-                f"{num_classes - 1}: ignore it when counting, or give a larger num_classes"
+                f"label {outside[0]} is none of the num_classes={size} labels 0.."
+                f"{size - 1}: ignore it when counting, or give a larger num_classes"
             )
         places = self.labels.astype(np.int64)
 
         def spread(values: Integers) -> Integers:
-            wide = np.zeros(int(num_classes), dtype=np.int64)
+            wide = np.zeros(size, dtype=np.int64)
             wide[places] = values
             return wide
 
         return replace(
             self,
-            labels=np.arange(int(num_classes), dtype=np.int64),
+            labels=np.arange(size, dtype=np.int64),
             pixels=spread(self.pixels),
             presence=spread(self.presence),
             presence_pixels=spread(self.presence_pixels),
@@ -158,17 +183,22 @@ class Tally:
 
     def smoothed(self, pixels: float) -> Tally:
         """As if one more image held so many pixels of every class."""
-        image = pixels * self.labels.size
+        inside = ~self.left_out
+        image = pixels * int(inside.sum())
         return replace(
             self,
-            pixels=_grown(self.pixels, pixels),
+            pixels=_grown(self.pixels, pixels, inside),
             items=self.items + 1 if self.items else 0,
-            presence=self.presence + 1,
-            presence_pixels=_grown(self.presence_pixels, image),
-            presence_pixels_total=_grown(self.presence_pixels_total, image),
+            presence=self.presence + inside,
+            presence_pixels=_grown(self.presence_pixels, image, inside),
+            presence_pixels_total=_grown(self.presence_pixels_total, image, inside),
         )
 
 
-def _grown(counts: Integers, pixels: float) -> Any:
-    """Add pixels to counts; whole numbers stay exact."""
-    return counts + (int(pixels) if float(pixels).is_integer() else pixels)
+def _grown(counts: Integers, pixels: float, inside: npt.NDArray[np.bool_]) -> Any:
+    """Add pixels to counts: exact where they are whole numbers that an int64 holds."""
+    whole = float(pixels).is_integer()
+    more = int(pixels) if whole else pixels
+    grown = [n + more * add for n, add in zip(counts.tolist(), inside.tolist(), strict=True)]
+    exact = whole and max(grown, default=0) < 2**63
+    return np.array(grown, dtype=np.int64 if exact else np.float64)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcounts.errors import ReadError, UnsupportedSource
-from fastcounts.grid import Box
+from fastcounts.grid import Box, Grid
 from fastcounts.sources.codecs import (
     Chain,
     DecodeError,
@@ -29,10 +29,11 @@ from fastcounts.sources.codecs import (
     has_native,
     verified,
 )
+from fastcounts.sources.listing import LEAST_CHUNKS, Listing, folder_corners, key_corners
 from fastcounts.sources.port import Piece, Pile
 from fastcounts.sources.shortcuts import Shortcuts
 
-__all__ = ["LocalChunks", "Shards", "chunks_of"]
+__all__ = ["LocalChunks", "Shards", "chunks_of", "list_chunks"]
 
 _BATCH_BYTES = 8 << 20
 """Decoded bytes of the chunks that are read at once."""
@@ -60,18 +61,26 @@ class Stored(NamedTuple):
     boxes : where each lies in the array, clipped to what is wanted.
     keys : what messages call each.
     whole : whether each is wanted entirely.
-    addresses, lengths : where the bytes are; a negative length is the number of an error.
+    memory : that holds the bytes of all.
+    offsets, lengths : where in it they are; a negative length is the number of an error.
     """
 
     boxes: Sequence[Box]
     keys: Sequence[str]
     whole: Sequence[bool]
-    addresses: NDArray[np.int64]
+    memory: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
     lengths: NDArray[np.int64]
+
+    def addresses(self) -> NDArray[np.int64]:
+        """Where the bytes of each chunk are."""
+        begin: int = self.memory.ctypes.data
+        return self.offsets + begin
 
     def content(self, place: int) -> memoryview:
         """The stored bytes of one chunk."""
-        return _memory(int(self.addresses[place]), int(self.lengths[place])).data
+        begin = int(self.offsets[place])
+        return self.memory[begin : begin + int(self.lengths[place])].data
 
     def only(self, places: Sequence[int]) -> Stored:
         """Some of the chunks."""
@@ -80,7 +89,8 @@ class Stored(NamedTuple):
             [self.boxes[n] for n in places],
             [self.keys[n] for n in places],
             [self.whole[n] for n in places],
-            self.addresses[places],
+            self.memory,
+            self.offsets[places],
             self.lengths[places],
         )
 
@@ -191,13 +201,12 @@ class Decoding:
             lengths = self._verify(stored)
         if chain.native == "raw":
             good[:] = lengths == chain.size
-            if (np.diff(stored.addresses[:count]) == chain.size).all() and good.all():
-                return _memory(int(stored.addresses[0]), count * chain.size)
+            if (np.diff(stored.offsets) == chain.size).all() and good.all():
+                begin = int(stored.offsets[0])
+                return stored.memory[begin : begin + count * chain.size]
             for place in np.flatnonzero(good).tolist():
-                at = place * chain.size
-                scratch.decoded[at : at + chain.size] = _memory(
-                    int(stored.addresses[place]), chain.size
-                )
+                at, begin = place * chain.size, int(stored.offsets[place])
+                scratch.decoded[at : at + chain.size] = stored.memory[begin : begin + chain.size]
         elif scratch.decoder is not None:
             from fastcounts.kernels import native
 
@@ -206,7 +215,7 @@ class Decoding:
                 decoder.kind,
                 decoder.function,
                 decoder.context,
-                stored.addresses[:count],
+                stored.addresses(),
                 lengths,
                 scratch.decoded_at,
                 chain.size,
@@ -224,7 +233,7 @@ class Decoding:
         for place, length in enumerate(stored.lengths[: lengths.size].tolist()):
             if length >= 0:
                 try:
-                    data = _memory(int(stored.addresses[place]), length).data
+                    data = stored.content(place)
                     lengths[place] = verified(data).nbytes
                 except DecodeError:
                     pass  # it is found again where the error is put into words
@@ -243,7 +252,7 @@ class Decoding:
         at = place * self.chain.size
         out = scratch.decoded[at : at + self.chain.size].data
         try:
-            self.chain.decode(_memory(int(stored.addresses[place]), length).data, out)
+            self.chain.decode(stored.content(place), out)
         except DecodeError as error:
             return str(error)
         return None
@@ -257,15 +266,6 @@ class Decoding:
         at = place * self.chain.size
         pixels = self.chain.view(scratch.decoded[at : at + self.chain.size], 1)[0]
         return Piece(box, self._crop(pixels, box), key)
-
-
-def _memory(address: int, length: int) -> NDArray[np.uint8]:
-    """Some bytes of memory that lives longer than this view."""
-    if not length:
-        return np.empty(0, np.uint8)
-    there: Any = (ctypes.c_uint8 * length).from_address(address)
-    found: NDArray[np.uint8] = np.frombuffer(there, np.uint8)
-    return found
 
 
 # ---- files ----
@@ -336,7 +336,8 @@ class LocalChunks:
                     batch[:done],
                     keys[:done],
                     whole[:done],
-                    scratch.offsets[:done] + scratch.stored_at,
+                    scratch.stored,
+                    scratch.offsets[:done].copy(),
                     scratch.lengths[:done].copy(),
                 )
                 yield from self._found(found, scratch, shortcuts)
@@ -720,7 +721,8 @@ class Shards:
                     [part.box for part in batch],
                     [f"{key} [{_words(part.box)}]" for part in batch],
                     [part.whole for part in batch],
-                    scratch.offsets[: len(batch)] + scratch.stored_at,
+                    scratch.stored,
+                    scratch.offsets[: len(batch)].copy(),
                     scratch.lengths[: len(batch)].copy(),
                 ),
                 scratch,
@@ -840,9 +842,39 @@ def _key_maker(metadata: Any, rank: int) -> Callable[[Sequence[int]], str]:
 
     if not rank:
         return slow
+    if (parts := key_parts(metadata, rank)) is None:
+        return slow
+    prefix, mark = parts
+    return lambda corner: prefix + mark.join(map(str, corner))
+
+
+def key_parts(metadata: Any, rank: int) -> tuple[str, str] | None:
+    """What keys begin with, and what stands between coordinates; None for other keys."""
     sample = tuple(range(1, rank + 1))
-    text = slow(sample)
-    for prefix, mark in product(("c/", "c.", ""), "/."):
-        if text == prefix + mark.join(map(str, sample)):
-            return lambda corner: prefix + mark.join(map(str, corner))
-    return slow
+    text = str(metadata.encode_chunk_key(sample))
+    for prefix, mark in (("c/", "/"), ("c.", "."), ("", "."), ("", "/")):
+        if rank and text == prefix + mark.join(map(str, sample)):
+            return prefix, mark
+    return None
+
+
+def list_chunks(array: Any, grid: Grid) -> Listing | None:
+    """What finds out which chunks of a grid exist; None where reading them is cheaper."""
+    from zarr.storage import LocalStore
+
+    rank, store_path = len(array.shape), array.store_path
+    parts = key_parts(array.metadata, rank)
+    if grid.size < LEAST_CHUNKS or parts is None:
+        return None
+    prefix, mark = parts
+    if type(store_path.store) is not LocalStore:
+        return None
+    root = Path(store_path.store.root) / store_path.path
+    if mark == "/":
+        corners = folder_corners(root, prefix.rstrip("/"), rank)
+        return Listing(grid, corners, by_first=rank > 1)
+    every = prod(-(-n // m) for n, m in zip(grid.shape, grid.chunks, strict=True))
+    if grid.size * 8 < every:
+        return None
+    names = (entry.name for entry in os.scandir(root / "."))
+    return Listing(grid, lambda _: key_corners(names, prefix, mark, rank), by_first=False)

@@ -200,8 +200,8 @@ class StoreChunks(LocalChunks):
             wholes.append(whole)
         if boxes:
             count = len(boxes)
-            addresses = scratch.offsets[:count] + scratch.stored_at
-            stored = Stored(boxes, keys, wholes, addresses, scratch.lengths[:count].copy())
+            places, lengths = scratch.offsets[:count].copy(), scratch.lengths[:count].copy()
+            stored = Stored(boxes, keys, wholes, scratch.stored, places, lengths)
             yield from self._decoding.pieces(stored, scratch, shortcuts)
 
     def _keep(self, found: Any, scratch: Scratch, used: int) -> int:

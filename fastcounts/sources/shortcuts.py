@@ -195,7 +195,7 @@ class Shortcuts:
         good = np.zeros(len(places), np.int64)
         planes.count_blosc_planes(
             scratch.decoder.function,
-            stored.addresses[places],
+            stored.addresses()[places],
             stored.lengths[places],
             scratch.decoded_at,
             self._decoding.chain.size,
@@ -215,7 +215,7 @@ class Shortcuts:
         size, width = self._decoding.chain.size, self._dtype.itemsize
         block = planes.low_bytes(
             scratch.decoder.function,
-            int(stored.addresses[place]),
+            int(stored.addresses()[place]),
             int(stored.lengths[place]),
             scratch.decoded_at,
             size,
@@ -253,7 +253,7 @@ class Shortcuts:
             native.RAW if decoder is None else decoder.kind,
             0 if decoder is None else decoder.function,
             0 if decoder is None else decoder.context,
-            stored.addresses[places],
+            stored.addresses()[places],
             stored.lengths[places],
             scratch.decoded_at,
             chain.size,

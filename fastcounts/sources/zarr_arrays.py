@@ -33,10 +33,11 @@ from fastcounts.errors import (
     SourceNotFound,
     UnsupportedSource,
 )
-from fastcounts.grid import Box
+from fastcounts.grid import Box, Grid
 from fastcounts.plan import ArrayInfo
-from fastcounts.sources.chunks import LocalChunks, Shards, chunks_of
+from fastcounts.sources.chunks import LocalChunks, Shards, chunks_of, list_chunks
 from fastcounts.sources.codecs import UnknownChain
+from fastcounts.sources.listing import Listing
 from fastcounts.sources.ome import find_labels, holds_labels, is_picture
 from fastcounts.sources.port import Piece, Pile, Source, box_slices, digest, whole_chunks
 
@@ -219,6 +220,7 @@ class ZarrSource(Source):
         self.arrays = tuple(reader.info for reader in self._arrays)
         self._lock = threading.Lock()
         self._met: Counter[str] = Counter()
+        self._listings: dict[tuple[int, Grid], Listing | None] = {}
 
     def read(self, array: int, box: Box) -> Iterable[Piece]:
         """Read one block: a chunk, a shard, or some chunks of a shard."""
@@ -251,6 +253,26 @@ class ZarrSource(Source):
         finally:
             with self._lock:
                 self._met.update(met)
+
+    def present(
+        self, array: int, grid: Grid, start: int, stop: int
+    ) -> NDArray[np.int64] | None:
+        """The chunks or shards that exist, where listing them is cheaper than reading."""
+        listing = self._listings.get((array, grid))
+        if listing is None and (array, grid) not in self._listings:
+            reader = self._arrays[array]
+            listing = list_chunks(reader.array, grid) if reader.knows_missing else None
+            self._listings[array, grid] = listing
+        if listing is None:
+            return None
+        try:
+            found = listing.present(start, stop)
+        except OSError:  # what cannot be listed may be readable
+            self._listings[array, grid] = None
+            return None
+        with self._lock:
+            self._met["missing"] += stop - start - found.size
+        return found
 
     def chunks_met(self) -> dict[str, int]:
         """How many chunks were read, missing, repeated and broken."""
@@ -291,7 +313,7 @@ class _Reader:
     """One array, its chunks, and which of them exist."""
 
     def __init__(self, array: Array, url: str = "") -> None:
-        self._array = array
+        self.array = array
         place = f"{url}/{array.path}".rstrip("/") if url else ""
         self.name = place or _name(array.store_path)
         self.chunks: LocalChunks | Shards | None = None
@@ -327,7 +349,7 @@ class _Reader:
     def _find_way(self) -> None:
         """Read chunks without zarr-python, where that can be done."""
         try:
-            self.chunks = chunks_of(self._array, self.name)
+            self.chunks = chunks_of(self.array, self.name)
             self.knows_missing = True
         except UnknownChain as error:
             _LOG.info("%s: read through zarr-python, more slowly: %s", self.name, error)
@@ -336,7 +358,7 @@ class _Reader:
         if not self._regular:
             return [Piece(box, self._pixels(box, "chunks at"))]
         corner = tuple(start // length for (start, _), length in zip(box, self._unit, strict=True))
-        key = self._array.metadata.encode_chunk_key(corner)
+        key = self.array.metadata.encode_chunk_key(corner)
         if not self._exists(key):
             return [Piece(box, None, key)]
         if self._index is None or not self._index.is_readable:
@@ -368,7 +390,7 @@ class _Reader:
 
     def _pixels(self, box: Box, what: str) -> NDArray[Any]:
         try:
-            return np.asarray(self._array[box_slices(box)])
+            return np.asarray(self.array[box_slices(box)])
         except Exception as error:  # noqa: BLE001  a codec may fail in any way on damaged bytes
             sync(_settle())
             place = ", ".join(f"{start}:{stop}" for start, stop in box)
@@ -377,7 +399,7 @@ class _Reader:
             ) from None
 
     def _exists(self, key: str) -> bool:
-        store_path = self._array.store_path
+        store_path = self.array.store_path
         store = store_path.store
         if not isinstance(store, LocalStore):
             return bool(sync((store_path / key).exists()))

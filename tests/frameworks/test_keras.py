@@ -182,6 +182,51 @@ def test_pasted_text_is_the_exported_map(weights, masks):
     np.testing.assert_array_equal(mapped, weights.keras().weigh(masks))
 
 
+@pytest.mark.parametrize("axis", [False, True])
+def test_pasted_text_trains_with_an_ignored_label(weights, masks, axis):
+    space = {}
+    exec(export.render(weights, "keras"), space)
+    labels = masks[..., None] if axis else masks
+    pixels = np.zeros((*masks.shape, 1), np.float32)
+    data = tf.data.Dataset.from_tensor_slices((pixels, labels)).batch(4).map(space["add_weights"])
+    for answer in range(4):
+        model = constant_model(answer)
+        model.compile(optimizer=keras.optimizers.SGD(0.0), loss=space["loss"])
+        found = model.fit(data, epochs=1, verbose=0).history["loss"][0]
+        assert found == pytest.approx(COST, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint16"])
+def test_values_beyond_the_table_weigh_what_others_weigh(weights, dtype):
+    strange = np.array([[0, 3, 256, 60_000, -1, 255]]).astype(dtype)
+    if dtype == "int64":
+        strange[0, 3] = 2**32 + 3
+    expected = [[weights.values[0], 15, 0.5, 0.5, 0.5, 0]]
+    for mask in (strange, tf.constant(strange)):
+        found = weights.keras(other=0.5).weigh(mask)
+        np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-6)
+
+
+def test_unequal_answers_under_the_label_smoothing_of_keras():
+    eps = [0.05, 0.2, 0.2, 0.2]
+    counts = Counts.from_pixels(dict(enumerate(PIXELS)))
+    solved = solve(counts, "equal_cost", eps=eps, label_smoothing=0.1)
+    labels = np.repeat(range(4), PIXELS)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
+    costs = [
+        float(
+            loss(
+                np.eye(4)[labels],
+                always(answer, labels.shape, eps[answer]),
+                solved.lookup()[labels],
+            )
+        )
+        for answer in range(4)
+    ]
+    np.testing.assert_allclose(costs, costs[0], rtol=1e-6)
+    np.testing.assert_allclose(solved.diagnostics["stated_costs"]["after"], costs, rtol=1e-6)
+
+
 def test_a_mask_of_unknown_shape(weights, masks):
     @tf.function(input_signature=[tf.TensorSpec(None, tf.uint8)])
     def mapped(mask):

@@ -197,6 +197,29 @@ def test_the_map_takes_tensors(counts):
     assert weight.tolist() == [[1.0, 36.0, 0.0]]
 
 
+def test_values_beyond_the_table_weigh_what_others_weigh(counts):
+    mask = torch.tensor([[0, 3, 256, -1, 255]])
+    weight = solve(counts, "inverse").keras(other=0.5).weigh(mask)
+    assert weight.tolist() == [[1.0, 36.0, 0.5, 0.5, 0.0]]
+
+
+def test_an_ignored_class_0_keeps_its_channel():
+    counts = Counts.from_pixels({1: 180, 2: 90}, ignored={0: 30})
+    weights = solve(counts, "equal_cost", num_classes=3)
+    mask = torch.from_numpy(np.repeat([0, 1, 2], [30, 180, 90]))[None]
+    space = {"mask": mask}
+    text = export.render(weights, "torch")
+    exec(text, space)
+    assert space["weights"].tolist() == [0.0, 0.75, 1.5]
+    costs = []
+    for answer in (1, 2):
+        space["logits"] = always(answer, mask, classes=3)
+        exec(text.splitlines()[-1].removeprefix("# "), space)
+        costs.append(float(space["loss"]))
+    assert costs[0] == pytest.approx(costs[1], rel=1e-6)
+    assert costs == pytest.approx(weights.diagnostics["constant_predictors"][0]["by_pixels"][1:])
+
+
 # ---- training ----
 
 SHARES = 0.8 ** np.arange(30)
