@@ -502,15 +502,22 @@ def flags(counts: Counts, weights: npt.ArrayLike) -> list[dict[str, Any]]:
     >>> [found["flag"] for found in flags(counts, [1, 5000])]
     ['ratio']
     """
-    values = np.asarray(weights, dtype=np.float64)
+    _, values = pixels_and_values(counts.pixels, weights, "weights")
     found = [*_flags_of_values(counts, values), *_flags_of_images(counts)]
     if reason := counts.incomplete:
-        found.append(_flag("incomplete", [], f"the counts are not whole: {reason}"))
+        message = f"the counts are not whole: {reason}"
+        found.append({"flag": "incomplete", "labels": [], "message": message})
     return found
 
 
-def _flag(name: str, labels: list[int], message: str) -> dict[str, Any]:
-    return {"flag": name, "labels": labels, "message": message}
+def _flag(counts: Counts, name: str, which: npt.NDArray[np.bool_], message: str) -> dict[str, Any]:
+    """Flag of some classes, which the message names first."""
+    labels = counts.labels[which].tolist()
+    names = counts.names
+    called = [f"{label} ({names[label]})" if label in names else str(label) for label in labels]
+    some = ", ".join(called[:8]) + (f" and {len(called) - 8} more" if len(called) > 8 else "")
+    each = "class" if len(labels) == 1 else "classes"
+    return {"flag": name, "labels": labels, "message": f"{each} {some}: {message}"}
 
 
 def _flags_of_values(counts: Counts, values: Floats) -> list[dict[str, Any]]:
@@ -521,34 +528,32 @@ def _flags_of_values(counts: Counts, values: Floats) -> list[dict[str, Any]]:
         much = "far " if high > VERY_WIDE_RATIO * low else ""
         found.append(
             _flag(
+                counts,
                 "ratio",
-                counts.labels[values == high].tolist(),
+                values == high,
                 f"the largest weight is {high / low:.0f} times the smallest, {much}more than "
                 f"{WIDE_RATIO}: a few pixels steer the gradient; cap=10 is a start",
             )
         )
     if high > 0 and (idle := (counts.pixels > 0) & (values == 0)).any():
         found.append(
-            _flag(
-                "zero",
-                counts.labels[idle].tolist(),
-                "has pixels and weighs 0: nothing is learned from it",
-            )
+            _flag(counts, "zero", idle, "has pixels and weighs 0: nothing is learned from it")
         )
     if values.size and values.max() > HALF_PRECISION_MAX:
         found.append(
             _flag(
+                counts,
                 "float16",
-                counts.labels[values > HALF_PRECISION_MAX].tolist(),
-                f"weights above {HALF_PRECISION_MAX} are infinite in float16: normalize='max' or "
-                "'pixel_mean', or a cap",
+                values > HALF_PRECISION_MAX,
+                f"weights above {HALF_PRECISION_MAX} are infinite in float16: normalize='max', or "
+                "a cap",
             )
         )
     return found
 
 
 def _flags_of_images(counts: Counts) -> list[dict[str, Any]]:
-    if counts.items < 2:
+    if not _knows_presence(counts):
         return []
     found = []
     present = counts.pixels > 0
@@ -558,8 +563,9 @@ def _flags_of_images(counts: Counts) -> list[dict[str, Any]]:
     if rare.any():
         found.append(
             _flag(
+                counts,
                 "few_images",
-                counts.labels[rare].tolist(),
+                rare,
                 f"seen in fewer than {FEW_IMAGES} images, or nearly all of it in fewer than "
                 f"{FEW_EFFECTIVE_IMAGES}: its weight is a guess; fold the class into another, "
                 "ignore it, or label more",
@@ -569,13 +575,19 @@ def _flags_of_images(counts: Counts) -> list[dict[str, Any]]:
     if seldom.any():
         found.append(
             _flag(
+                counts,
                 "batch_share",
-                counts.labels[seldom].tolist(),
+                seldom,
                 "in fewer than 1 / K of the images: under torch's reduction='mean' in small "
                 "batches no weight gives the class its share; divide by the pixels instead",
             )
         )
     return found
+
+
+def _knows_presence(counts: Counts) -> bool:
+    """Whether the counts say in how many of several images each class is."""
+    return counts.items >= 2 and bool((counts.presence[counts.pixels > 0] > 0).all())
 
 
 def of_images(counts: Counts) -> dict[str, Any]:
@@ -592,10 +604,13 @@ def of_images(counts: Counts) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     missing: dict[str, str] = {}
-    if counts.items >= 2:
+    if _knows_presence(counts):
         found["presence_share"] = counts.presence / counts.items
     else:
-        missing["presence_share"] = "count with items= (an axis number or 'file')"
+        missing["presence_share"] = (
+            "count with items= (an axis number or 'file'), or give items= and presence= to "
+            "Counts.from_pixels"
+        )
     for name, function in (
         ("effective_images", effective_images),
         ("log_weight_errors", log_weight_errors),
@@ -672,11 +687,7 @@ def advise(
         advice = _advise_capped(held)
     else:
         raise OptionError(f"metric={metric!r}: give miou, balanced_accuracy or calibration")
-    more = [
-        f"classes {found['labels']}: {found['message']}"
-        for found in _flags_of_images(counts)
-        if found["flag"] == "few_images"
-    ]
+    more = [found["message"] for found in _flags_of_images(counts) if found["flag"] == "few_images"]
     absent = counts.labels[counts.pixels == 0].tolist()
     if absent:
         more.append(

@@ -534,7 +534,8 @@ class Weights:
         ----------
         num_classes : length of the result; labels that are not there are filled by the policy for
             absent classes with which the weights were solved, ignored ones with 0.
-        order : the label of each channel, instead of ``num_classes``; names every label once.
+        order : the label of each channel, instead of ``num_classes``; names every label once, and
+            may name ignored ones, which get 0.
 
         Returns
         -------
@@ -577,10 +578,11 @@ class Weights:
         return self.values.copy() if size == len(self) else self._spread(size)
 
     def _ordered(self, order: list[Any]) -> Floats:
-        known = self.as_dict()
-        if set(order) != set(known) or len(order) != len(known):
+        labels = self.as_dict()
+        known = dict.fromkeys(self.ignore, 0.0) | labels
+        if not set(labels) <= set(order) <= set(known) or len(order) != len(set(order)):
             raise OptionError(
-                f"order {_few(order)} must name each of the labels {_few(sorted(known))} once"
+                f"order {_few(order)} must name each of the labels {_few(sorted(labels))} once"
             )
         return np.array([known[label] for label in order], dtype=np.float64)
 

@@ -331,7 +331,7 @@ def test_flags_are_in_the_diagnostics():
 def test_advice_for_probabilities_is_no_weights():
     advice = advise(of_images(IMAGES), "calibration")
     assert advice.scheme == "uniform"
-    assert any("classes [0, 1, 2, 3]" in reason for reason in advice.reasons)
+    assert any("classes 0, 1, 2, 3: seen" in reason for reason in advice.reasons)
 
 
 def test_advice_for_balanced_accuracy_is_equal_cost_after_training():
@@ -410,3 +410,20 @@ def test_advice_says_that_absent_classes_need_a_policy(metric):
 def test_classes_that_are_even_are_left_alone(pixels):
     advice = advise(Counts.from_pixels(dict(enumerate(pixels))), "miou")
     assert advice.scheme == "uniform"
+
+
+def test_flags_name_their_classes():
+    counts = Counts.from_pixels({0: 10**6, 7: 3}, classes={0: "road", 7: "sign"})
+    (found,) = flags(counts, [1, 10**4])
+    assert found["labels"] == [7]
+    assert found["message"].startswith("class 7 (sign): the largest weight is 10000 times")
+    many = Counts.from_pixels(dict.fromkeys(range(20), 9))
+    (found,) = flags(many, [1e6] * 20)
+    assert found["message"].startswith("classes 0, 1, 2, 3, 4, 5, 6, 7 and 12 more: weights above")
+
+
+def test_images_without_presence_are_not_called_few():
+    counts = Counts.from_pixels({0: 10, 1: 5}, items=100)
+    found = solvers.solve(counts, "inverse").diagnostics
+    assert found["flags"] == []
+    assert "presence= to" in found["images"]["missing"]["presence_share"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from zarr.codecs import (
 import fastcounts as fc
 from fastcounts import plan as plan_module
 from fastcounts.errors import MissingChunk
+from fastcounts.plan import make_plan
 from fastcounts.sources import chunks as chunks_module
 from fastcounts.sources import open_source
 
@@ -320,3 +322,18 @@ def test_listing__of_a_missing_chunk_still_stops(tmp_path: Path) -> None:
         pytest.raises(MissingChunk, match="c/1/0"),
     ):
         fc.count(tmp_path / "a.zarr", missing="raise")
+
+
+def test_listing__is_left_where_most_chunks_exist(tmp_path: Path) -> None:
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(40, 40), chunks=(1, 1), dtype="u1")
+    array[...] = 5
+    source = open_source(tmp_path / "a.zarr")
+    grid = make_plan(source.arrays).grids[0]
+    assert source.present(0, grid, 0, grid.size) is None
+    shutil.rmtree(tmp_path / "a.zarr/c/7")
+    for row in range(10, 40):
+        shutil.rmtree(tmp_path / f"a.zarr/c/{row}")
+    found = open_source(tmp_path / "a.zarr").present(0, grid, 0, grid.size)
+    assert found is not None
+    assert found.tolist() == [n for n in range(400) if n // 40 != 7]
+    assert fc.count(tmp_path / "a.zarr", missing="separate").ledger.missing == 31 * 40

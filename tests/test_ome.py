@@ -27,8 +27,9 @@ def scales(group: zarr.Group, version: str, pixels: np.ndarray, label: Any = Non
 
 
 def name_labels(group: zarr.Group, version: str, names: list[str]) -> None:
-    group.attrs.update({"ome": {"version": version, "labels": names}} if version == "0.5"
-                       else {"labels": names})
+    group.attrs.update(
+        {"ome": {"version": version, "labels": names}} if version == "0.5" else {"labels": names}
+    )
 
 
 @pytest.fixture(params=["0.4", "0.5"])
@@ -72,7 +73,7 @@ def test_image__of_several_label_images_asks_which(image: tuple[Path, str]) -> N
 
 
 def test_image__without_labels_is_refused(image: tuple[Path, str]) -> None:
-    path, version = image
+    path, _ = image
     root = zarr.open_group(path, mode="r+")
     del root["labels"]
     with pytest.raises(UnsupportedSource, match=r"image\.zarr: is an image without label images"):
@@ -105,10 +106,17 @@ def test_group__of_one_array_is_that_array(tmp_path: Path) -> None:
     assert counted(tmp_path / "group.zarr") == {3: 4}
 
 
-@pytest.mark.parametrize("about", [
-    {"multiscales": []}, {"multiscales": [{}]}, {"multiscales": [{"datasets": [{"path": "9"}]}]},
-    {"multiscales": 3, "image-label": {}}, {"labels": ["gone"]}, {"ome": {"labels": [7]}},
-])
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"multiscales": []},
+        {"multiscales": [{}]},
+        {"multiscales": [{"datasets": [{"path": "9"}]}]},
+        {"multiscales": 3, "image-label": {}},
+        {"labels": ["gone"]},
+        {"ome": {"labels": [7]}},
+    ],
+)
 def test_metadata__that_is_broken_is_an_error_in_words(tmp_path: Path, about: Any) -> None:
     root = zarr.create_group(tmp_path / "broken.zarr")
     root.attrs.update(about)

@@ -69,9 +69,7 @@ def test_stores__give_the_answer_of_a_folder(data: st.DataObject) -> None:
 @pytest.mark.parametrize("shards", [None, (32, 64)])
 def test_zip__is_counted(tmp_path: Path, shards: Any) -> None:
     with ZipStore(tmp_path / "labels.zip", mode="w") as store:
-        array = zarr.create_array(
-            store, shape=(64, 64), chunks=(16, 16), shards=shards, dtype="u1"
-        )
+        array = zarr.create_array(store, shape=(64, 64), chunks=(16, 16), shards=shards, dtype="u1")
         array[...] = labels()
     counts = fc.count(tmp_path / "labels.zip")
     assert counts.pixels.tolist() == np.unique(labels(), return_counts=True)[1].tolist()
@@ -156,7 +154,7 @@ class _Handler(SimpleHTTPRequestHandler):
             return
         self.wfile.write(content)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815  the base class calls it so
 
     def log_message(self, *arguments: Any) -> None:
         """Say nothing."""

@@ -411,6 +411,14 @@ def test_an_ignored_label_among_the_channels_weighs_nothing_and_changes_nothing(
         solve(counts, "inverse").dense(4)
 
 
+def test_an_order_may_name_ignored_labels():
+    weights = solve(Counts.from_pixels({1: 180, 2: 90}, ignored={0: 30}), "inverse")
+    assert weights.dense(order=[2, 0, 1]).tolist() == [2.0, 0.0, 1.0]
+    for order in ([2, 0], [2, 0, 1, 0], [2, 1, 3]):
+        with pytest.raises(errors.OptionError, match="must name each of the labels 1, 2 once"):
+            weights.dense(order=order)
+
+
 def test_an_ignored_label_is_no_absent_class_to_a_bias():
     counts = Counts.from_pixels({1: 3, 2: 1}, ignored={0: 5})
     assert solve(counts, "balanced_softmax", num_classes=3).values[0] == 0

@@ -147,6 +147,7 @@ class Tallier:
         for (array, hollow), group in groupby(blocks, key=_kind):
             if hollow:
                 for hole in group:
+                    assert isinstance(hole, Hole)
                     self._count_hole(hole)
                 continue
             boxes = map(itemgetter(1), group)
@@ -382,7 +383,8 @@ class Tallier:
             partial.unexpected_pixels = kept.unexpected_pixels
             if kept.labels.size:
                 partial.offsets = np.arange(numbers.size + 1)
-                partial.labels, partial.pixels = np.repeat(kept.labels, numbers.size), seen
+                partial.labels = as_labels(np.repeat(kept.labels, numbers.size))
+                partial.pixels = seen
                 partial.filled = total if self._is_class(label) else 0
             else:
                 key = ItemKey(self._plan.item_of(array, int(numbers[0]))[0].source, int(numbers[0]))

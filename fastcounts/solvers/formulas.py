@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastcounts.errors import OptionError
+from fastcounts.errors import OptionError, PresenceNeeded
 from fastcounts.solvers.options import at_least, choice, flag, number, per_class
 from fastcounts.solvers.register import scheme
 from fastcounts.solvers.tally import Tally
@@ -111,7 +111,13 @@ def median_frequency(
         column = "presence_pixels_total" if flag("void", void) else "presence_pixels"
         tally.need_presence("median_frequency (with presence=True)", column)
         held: Any = getattr(tally, column)
-        ignored = [pixels / images if images else np.nan for pixels, images in voids]
+        if flag("void_in_median", void_in_median) and any(n > images for n, images in voids):
+            raise PresenceNeeded(
+                "void_in_median needs the pixels of the images that hold each ignored label: give "
+                "ignored={label: Ignored(pixels, presence, presence_pixels_total)} to "
+                "Counts.from_pixels, or presence=False"
+            )
+        ignored = [pixels / max(images, 1) for pixels, images in voids]
     else:
         held = everywhere if flag("void", void) else tally.counted
         ignored = [pixels / everywhere for pixels, _ in voids]

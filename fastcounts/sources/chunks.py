@@ -29,7 +29,13 @@ from fastcounts.sources.codecs import (
     has_native,
     verified,
 )
-from fastcounts.sources.listing import LEAST_CHUNKS, Listing, folder_corners, key_corners
+from fastcounts.sources.listing import (
+    LEAST_CHUNKS,
+    Listing,
+    folder_corners,
+    key_corners,
+    names_in,
+)
 from fastcounts.sources.port import Piece, Pile
 from fastcounts.sources.shortcuts import Shortcuts
 
@@ -869,12 +875,16 @@ def list_chunks(array: Any, grid: Grid) -> Listing | None:
     prefix, mark = parts
     if type(store_path.store) is not LocalStore:
         return None
-    root = Path(store_path.store.root) / store_path.path
+    root: Path = Path(store_path.store.root) / store_path.path
+
+    def exists(corner: Sequence[int]) -> bool:
+        return (root / (prefix + mark.join(map(str, corner)))).exists()
+
     if mark == "/":
         corners = folder_corners(root, prefix.rstrip("/"), rank)
-        return Listing(grid, corners, by_first=rank > 1)
+        return Listing(grid, corners, exists, by_first=rank > 1)
     every = prod(-(-n // m) for n, m in zip(grid.shape, grid.chunks, strict=True))
     if grid.size * 8 < every:
         return None
-    names = (entry.name for entry in os.scandir(root / "."))
-    return Listing(grid, lambda _: key_corners(names, prefix, mark, rank), by_first=False)
+    every_key = key_corners(names_in(root), prefix, mark, rank)
+    return Listing(grid, lambda _: every_key, exists, by_first=False)

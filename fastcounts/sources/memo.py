@@ -23,13 +23,15 @@ class Entry:
 
     Attributes
     ----------
+    seen : how often it was looked for, after the first time.
     known : its labels, once they have been counted on their own.
     """
 
-    __slots__ = ("content", "known")
+    __slots__ = ("content", "known", "seen")
 
     def __init__(self, content: bytes) -> None:
         self.content = content
+        self.seen = 0
         self.known: Known | None = None
 
 
@@ -63,6 +65,7 @@ class Memo:
         entry = self._entries.get(sample)
         if entry is not None and entry.content == stored:
             self._found += 1
+            entry.seen += 1
             return entry
         if self._bytes + length <= _MOST_BYTES and len(self._entries) < _MOST_ENTRIES:
             if entry is None:

@@ -54,7 +54,7 @@ def open_url(url: str) -> Store:
     except ImportError:
         return _open_with_fsspec(url)
     try:
-        plain = {"client_options": {"allow_http": True}} if url.startswith("http:") else {}
+        plain: Any = {"client_options": {"allow_http": True}} if url.startswith("http:") else {}
         return ObjectStore(from_url(url, **plain), read_only=True)
     except Exception as error:  # noqa: BLE001  obstore has errors of many kinds
         if "scheme" in str(error).lower() or "recognise" in str(error).lower():
@@ -294,8 +294,8 @@ class StoreShards(Shards):
                         asked.append((box, corner, key, answer))
                     if not asked:
                         return
-                    box, corner, key, answer = asked.popleft()
-                    yield box, corner, key, self._opened(key, answer)
+                    first = asked.popleft()
+                    yield *first[:3], self._opened(first[2], first[3])
             finally:
                 for _, _, _, answer in asked:
                     if answer is not None:

@@ -33,6 +33,9 @@ _MOST_PAIRED = 2**30
 _WORTH = 8
 """A chunk is looked up where its stored bytes are fewer by such a factor."""
 
+_SEEN = 2
+"""A chunk is counted on its own when it comes again for the second time: that takes longer."""
+
 _PATIENCE = 4
 """Batches without one chunk that could be counted as planes, before it is no longer tried."""
 
@@ -147,6 +150,8 @@ class Shortcuts:
     def _add_known(self, entry: Entry, stored: Stored, place: int, scratch: Scratch) -> bool:
         """Add the labels of a chunk seen before, which is counted now if it never was alone."""
         if entry.known is None:
+            if entry.seen < _SEEN:
+                return False
             entry.known = self._count_alone(stored, place, scratch)
             if entry.known is None:
                 return False

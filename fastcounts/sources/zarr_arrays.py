@@ -268,7 +268,8 @@ class ZarrSource(Source):
         try:
             found = listing.present(start, stop)
         except OSError:  # what cannot be listed may be readable
-            self._listings[array, grid] = None
+            self._listings[array, grid] = found = None
+        if found is None:
             return None
         with self._lock:
             self._met["missing"] += stop - start - found.size

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -91,6 +92,31 @@ def test_inside_asyncio():
     assert asyncio.run(together()) == [_expected(seed) for seed in range(13)]
 
 
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")
+def test_inside_dask_workers():
+    """Worker processes of several threads each, on this machine alone."""
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+
+    def work(array):
+        from fastcounts.kernels import count
+
+        tally = count(array, threads=2)
+        return os.getpid(), (tally.labels.tolist(), tally.pixels.tolist())
+
+    cluster = distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=4,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        env={"PYTHONPATH": str(PACKAGE)},
+    )
+    with cluster, distributed.Client(cluster) as client:
+        answers = client.gather(client.map(work, [_masks(seed) for seed in range(24)], pure=False))
+    assert [answer for _process, answer in answers] == [_expected(seed) for seed in range(24)]
+    assert os.getpid() not in {process for process, _answer in answers}
+
+
 def test_other_threads_run_while_it_counts():
     """The GIL is released: a count of many pixels does not stop another thread."""
     import threading
@@ -154,18 +180,47 @@ def test_a_cache_is_used_again_and_never_changed(tmp_path):
     assert after == before
 
 
+AT_ONCE = """
+import sys, time
+from pathlib import Path
+from fastcounts.kernels import dense
+Path(sys.argv[1], sys.argv[2]).touch()
+while not Path(sys.argv[1], "go").exists():
+    time.sleep(0.005)
+"""
+ONE_KERNEL = """
+import numpy as np
+from fastcounts.kernels import count
+print(count(np.arange(100000) % 5 == 0).pixels.tolist())
+"""
+
+
 @pytest.mark.long
 def test_twenty_processes_start_at_once_without_a_cache(tmp_path):
-    variables = {**os.environ, "PYTHONPATH": str(PACKAGE), "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", COUNT]
+    """All compile the same kernel, a small one, in the same moment."""
+    cache, ready = tmp_path / "cache", tmp_path / "ready"
+    ready.mkdir()
+    variables = {**os.environ, "PYTHONPATH": str(PACKAGE), "NUMBA_CACHE_DIR": str(cache)}
     started = [
-        subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
-        for _ in range(20)
+        subprocess.Popen(
+            [sys.executable, "-c", AT_ONCE + ONE_KERNEL, str(ready), str(number)],
+            env=variables,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(20)
     ]
-    answers = [process.communicate(timeout=500)[0] for process in started]
+    while len(list(ready.iterdir())) < 20 and all(child.poll() is None for child in started):
+        time.sleep(0.01)
+    (ready / "go").touch()
+    answers = [process.communicate(timeout=300)[0] for process in started]
     assert [process.returncode for process in started] == [0] * 20
-    assert answers == [ANSWER] * 20
-    assert not [file for file in tmp_path.rglob("*") if file.suffix not in ("", ".nbc")]
+    assert answers == ["[80000, 20000]\n"] * 20
+    files = [file for file in cache.rglob("*") if file.is_file()]
+    assert [file.suffix for file in files] == [".nbc"]  # one kernel, no drafts
+    before = files[0].read_bytes()
+    assert _python(ONE_KERNEL, NUMBA_CACHE_DIR=str(cache)) == answers[0]
+    assert [file.read_bytes() for file in cache.rglob("*") if file.is_file()] == [before]
 
 
 def test_importing_the_kernels_imports_no_numba():
