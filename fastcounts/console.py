@@ -15,9 +15,10 @@ from fastcounts.solvers import Scheme
 from fastcounts.weights import Weights
 
 if TYPE_CHECKING:
-    from fastcounts.demo import Demonstration
     from rich.console import Console
     from rich.table import Table
+
+    from fastcounts.demo import Demonstration
 
 __all__ = [
     "amount",

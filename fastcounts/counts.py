@@ -407,7 +407,10 @@ class Counts:
         return replace(
             self,
             labels=labels,
-            **dict(zip(_COLUMNS, columns, strict=True)),
+            pixels=columns[0],
+            presence=columns[1],
+            presence_pixels=columns[2],
+            presence_pixels_total=columns[3],
             items=self.items + sums.items,
             ledger=self.ledger.plus(Ledger(ignored=voids)),
             open_items=open_items,

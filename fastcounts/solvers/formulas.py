@@ -235,7 +235,7 @@ def effective_number(
         warnings.warn(
             f"every class has more than 5 times the {most:g} prototypes: all effective numbers are "
             "the same and nothing is weighted; give more prototypes=, or of='presence'",
-            stacklevel=3,
+            stacklevel=4,
         )
     return np.asarray(-1 / (most * np.expm1(samples * np.log1p(-1 / most))))
 

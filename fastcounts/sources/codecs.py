@@ -52,7 +52,7 @@ class DecodeError(ValueError):
     """Stored bytes that are not what the metadata says."""
 
 
-class UnknownChain(Exception):  # noqa: N818  it says what a chain is, and is never seen by a user
+class UnknownChain(Exception):
     """Codecs that only zarr-python itself can undo."""
 
 

@@ -54,9 +54,7 @@ class Collection(Source):
         source, place = self._places[array]
         return source.read_many(place, boxes, axis)
 
-    def present(
-        self, array: int, grid: Grid, start: int, stop: int
-    ) -> NDArray[np.int64] | None:
+    def present(self, array: int, grid: Grid, start: int, stop: int) -> NDArray[np.int64] | None:
         """What the source that has the array says."""
         source, place = self._places[array]
         return source.present(place, grid, start, stop)

@@ -137,9 +137,7 @@ class Source(ABC):
         """How many chunks were read, missing, repeated and broken; empty where none is counted."""
         return {}
 
-    def present(
-        self, array: int, grid: Grid, start: int, stop: int
-    ) -> NDArray[np.int64] | None:
+    def present(self, array: int, grid: Grid, start: int, stop: int) -> NDArray[np.int64] | None:
         """The chunks of a range that may exist, where finding out is cheaper than reading.
 
         Parameters

@@ -254,9 +254,7 @@ class ZarrSource(Source):
             with self._lock:
                 self._met.update(met)
 
-    def present(
-        self, array: int, grid: Grid, start: int, stop: int
-    ) -> NDArray[np.int64] | None:
+    def present(self, array: int, grid: Grid, start: int, stop: int) -> NDArray[np.int64] | None:
         """The chunks or shards that exist, where listing them is cheaper than reading."""
         listing = self._listings.get((array, grid))
         if listing is None and (array, grid) not in self._listings:
