@@ -250,7 +250,8 @@ def demo_lines(found: Demonstration) -> list[str]:
         f"{min(after):.4f} for each.",
         f"max/count gives equal costs as well, {inverse['pixel_mean']:.4g} times as large: equal "
         "cost is the same family, scaled so that the mean over the pixels is 1.",
-        f"The price: the gradient is as noisy as with {equal['effective_share']:.2%} of the pixels.",
-        f"Counted {amount(pixels)}px in {found.seconds:.2f} s: {amount(pixels / found.seconds)}px/s, "
-        "decompression included.",
+        f"The price: the gradient is as noisy as with {equal['effective_share']:.2%} of the "
+        "pixels.",
+        f"Counted {amount(pixels)}px in {found.seconds:.2f} s: "
+        f"{amount(pixels / found.seconds)}px/s, decompression included.",
     ]

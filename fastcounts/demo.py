@@ -53,7 +53,7 @@ def demonstrate(
     *,
     workers: int | None = None,
     progress: Listener | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] | None = None,
 ) -> Demonstration:
     """Make the masks, count them, and solve for the weights.
 
@@ -66,9 +66,10 @@ def demonstrate(
     say : told what is being done.
     """
     path = folder / "masks.zarr"
-    say(f"drawing {images} masks of {SIDE} x {SIDE} pixels, {CLASSES} classes, as {path}")
+    tell = say or str
+    tell(f"drawing {images} masks of {SIDE} x {SIDE} pixels, {CLASSES} classes, as {path}")
     write_masks(path, images)
-    say("compiling the kernels, once on a machine")
+    tell("compiling the kernels, once on a machine")
     count(np.zeros((1, 1), np.uint8), classes=CLASSES, items=0, workers=1)
     begun = time.perf_counter()
     counts = count(path, classes=CLASSES, items=0, workers=workers, progress=progress)
