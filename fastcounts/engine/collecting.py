@@ -109,20 +109,23 @@ class Collector:
         return self._given_plan
 
     def _add_items(self, partial: Partial) -> None:
+        """Close the items that are complete; keep the others until they are."""
         _, total = self._plan.item_of(partial.array, int(partial.numbers[0]))
+        keys = [self._plan.item_of(partial.array, n)[0] for n in partial.numbers.tolist()]
         complete = partial.seen == total
         if complete.all():
-            keys = [self._plan.item_of(partial.array, n)[0] for n in partial.numbers.tolist()]
             self._presence.add(keys, partial.offsets, partial.labels, partial.pixels)
             return
-        for row, number in enumerate(partial.numbers.tolist()):
-            part = slice(partial.offsets[row], partial.offsets[row + 1])
-            key, _ = self._plan.item_of(partial.array, number)
-            labels, pixels = as_labels(partial.labels[part]), partial.pixels[part]
-            self._put(
-                (key, -1 if key.source else partial.array),
-                OpenItem(key, int(partial.seen[row]), total, labels, pixels),
-            )
+        done: list[OpenItem] = []
+        bounds = partial.offsets.tolist()
+        for row, (key, seen) in enumerate(zip(keys, partial.seen.tolist(), strict=True)):
+            part = slice(bounds[row], bounds[row + 1])
+            item = OpenItem(key, seen, total, as_labels(partial.labels[part]), partial.pixels[part])
+            if seen == total:
+                done.append(item)
+            else:
+                self._put((key, -1 if key.source else partial.array), item)
+        self._presence.add_open(done)
 
     def _put(self, place: tuple[ItemKey, int], item: OpenItem) -> None:
         """Add what was seen of an item; it closes when its last pixel arrives."""

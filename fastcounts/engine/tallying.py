@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from math import isnan
@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcounts import kernels
-from fastcounts.classes import Labels, Options, Pixels, as_labels, sum_by_label
+from fastcounts.classes import (
+    Labels,
+    Options,
+    Pixels,
+    as_labels,
+    concatenate_labels,
+    sum_by_label,
+)
 from fastcounts.engine.events import BlockFailed
 from fastcounts.engine.places import Places
 from fastcounts.errors import MissingChunk, NonIntegralLabel, UnexpectedLabel
@@ -28,6 +35,10 @@ __all__ = ["Partial", "Policy", "Tallier"]
 
 _MOST_KNOWN = 1024
 _TELL_SECONDS = 0.1
+
+_READY_ITEMS = 64
+_READY_LABELS = 1 << 14
+"""Items, and labels of them, after which partial counts are sent."""
 
 _LOOK_PIXELS = 8 << 20
 """Where classes are given: pixels after which labels of no class are looked for."""
@@ -87,6 +98,30 @@ def _is_label(value: float) -> bool:
     return value.is_integer() and abs(value) <= 2**53
 
 
+def _joined(partials: Sequence[Partial]) -> Partial:
+    """Partial counts of several items of one array as one, a row for each."""
+    if len(partials) == 1:
+        return partials[0]
+    lengths = np.concatenate([np.diff(partial.offsets) for partial in partials])
+    strangers, (strange_pixels,) = sum_by_label(
+        [partial.unexpected_labels for partial in partials],
+        [[partial.unexpected_pixels for partial in partials]],
+    )
+    return Partial(
+        array=partials[0].array,
+        numbers=np.concatenate([partial.numbers for partial in partials]),
+        seen=np.concatenate([partial.seen for partial in partials]),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        labels=concatenate_labels([partial.labels for partial in partials]),
+        pixels=np.concatenate([partial.pixels for partial in partials]),
+        unexpected_labels=strangers,
+        unexpected_pixels=strange_pixels,
+        filled=sum(partial.filled for partial in partials),
+        nodata=sum(partial.nodata for partial in partials),
+        missing=sum(partial.missing for partial in partials),
+    )
+
+
 class Tallier:
     """Counts blocks in one thread.
 
@@ -127,6 +162,8 @@ class Tallier:
         self._fill: dict[int, int] = {}
         self._known: list[Known] = []
         self._boxes: list[Box] = []
+        self._ready: list[Partial] = []
+        self._ready_labels = 0
 
     def count(self, block: Block) -> None:
         """Read and count one block; see :meth:`count_many`."""
@@ -160,6 +197,7 @@ class Tallier:
     def flush(self) -> None:
         """Hand over what is left."""
         self._hand_over()
+        self._send_ready()
         self._told = 0.0
         self._account(0)
         if self._places.found:
@@ -415,7 +453,7 @@ class Tallier:
         if kept.unexpected_labels.size:
             self._look(array, number, kept.unexpected_labels)
             self._refuse(array, kept.unexpected_labels)
-        self._send(
+        self._put_by(
             Partial(
                 array=array,
                 numbers=np.array([number], np.int64),
@@ -435,6 +473,21 @@ class Tallier:
         self._fill.clear()
         self._known.clear()
         self._boxes.clear()
+
+    def _put_by(self, partial: Partial) -> None:
+        """Send partial counts a few items at a time: each message costs the collector as much."""
+        if self._ready and self._ready[0].array != partial.array:
+            self._send_ready()
+        self._ready.append(partial)
+        self._ready_labels += partial.labels.size
+        if len(self._ready) >= _READY_ITEMS or self._ready_labels >= _READY_LABELS:
+            self._send_ready()
+
+    def _send_ready(self) -> None:
+        """Send what was put by."""
+        if self._ready:
+            self._send(_joined(self._ready))
+            self._ready, self._ready_labels = [], 0
 
     def _look(self, array: int, number: int, labels: Labels) -> None:
         """Find out where labels of no class stand, in what was counted of the current item.
