@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastcounts import errors
+from fastcounts.errors import FastcountsError
 from fastcounts.version import __version__
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Counts",
+    "FastcountsError",
     "Ledger",
     "Weights",
     "__version__",

@@ -77,9 +77,14 @@ def labels_from_integers(values: Sequence[int]) -> Labels:
     if not values:
         return np.empty(0, np.int64)
     low, high = min(values), max(values)
+    if high >= 2 * _SIGNED_END or low < -_SIGNED_END:
+        raise LabelRangeError(
+            f"label {high if high >= 2 * _SIGNED_END else low} does not fit any integer type; "
+            "labels run from -2**63 to 2**64 - 1"
+        )
     if high < _SIGNED_END and low >= -_SIGNED_END:
         return np.array(values, np.int64)
-    if low < 0 or high >= 2 * _SIGNED_END:
+    if low < 0:
         raise LabelRangeError(_range_message(low, high))
     return np.array(values, np.uint64)
 
@@ -306,6 +311,8 @@ class Options:
         """
         if ignore is None:
             ignore = ()
+        elif isinstance(ignore, np.ndarray):
+            ignore = ignore.ravel().tolist()
         elif isinstance(ignore, str | bytes) or not isinstance(ignore, Iterable):
             ignore = (ignore,)
         ignored = tuple(sorted({as_integer(label, "ignore") for label in ignore}))

@@ -6,6 +6,7 @@ help is there at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -20,7 +21,7 @@ from fastcounts.version import __version__
 
 __all__ = ["COMMANDS", "main"]
 
-_INTERRUPTED, _FAULT = 4, 5
+_UNWRITABLE, _INTERRUPTED, _FAULT = 3, 4, 5
 
 COMMANDS = {
     "count": "Count the pixels of every class.",
@@ -89,9 +90,18 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return _fault(error, debug)
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  what is left must go somewhere
+        return _complain(f"the output cannot be written: {error.strerror}", _UNWRITABLE, debug)
     except Exception as error:  # noqa: BLE001  no traceback reaches a user who has not asked
-        what = f"a fault in fastcounts: {type(error).__name__}: {error}; --debug shows where"
-        return _complain(what, _FAULT, debug)
+        return _fault(error, debug)
+
+
+def _fault(error: Exception, debug: bool) -> int:
+    what = f"a fault in fastcounts: {type(error).__name__}: {error}; --debug shows where"
+    return _complain(what, _FAULT, debug)
 
 
 def _complain(message: str, code: int, debug: bool) -> int:

@@ -87,7 +87,7 @@ def ledger_lines(counts: Counts) -> list[str]:
     ledger: Ledger = counts.ledger
     lines = [
         f"{ledger.total:,} pixels: {ledger.counted:,} of {counts.labels.size} classes"
-        + (f", in {counts.items:,} images" if counts.items else "")
+        + (f", in {_images(counts.items)}" if counts.items else "")
     ]
     lines.append(f"{ledger.filled:,} of them are the fill value of chunks that do not exist")
     lines += [
@@ -106,6 +106,10 @@ def ledger_lines(counts: Counts) -> list[str]:
     if counts.incomplete:
         lines.append(f"incomplete: {counts.incomplete}")
     return lines
+
+
+def _images(items: int) -> str:
+    return "1 image" if items == 1 else f"{items:,} images"
 
 
 def _unexpected_lines(ledger: Ledger) -> list[str]:

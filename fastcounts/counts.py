@@ -276,7 +276,7 @@ class Counts:
         pixels, *presences = columns
         if any(column.size and column.min() < 0 for column in columns):
             raise CountsOverflow("the sum of both counts is more than int64 holds")
-        table = None
+        table = self.item_table if self.items or self.open_items else other.item_table
         if self.item_table is not None and other.item_table is not None:
             table = self.item_table.join(other.item_table)
         joined = Counts(
@@ -362,7 +362,8 @@ class Counts:
                 f"the counts differ in {difference}; count one of them again with the "
                 "option of the other"
             )
-        if (self.item_table is None) != (other.item_table is None) and self.items and other.items:
+        both = all(counts.items or counts.open_items for counts in (self, other))
+        if (self.item_table is None) != (other.item_table is None) and both:
             raise IncompatibleCounts(
                 "one of the counts has a table of items and the other has not; "
                 "count the other again with keep_items"

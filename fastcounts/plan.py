@@ -335,6 +335,7 @@ def make_plan(
     smallest = max((least for least, _ in sizes), default=0)
     wanted = max((most for _, most in sizes), default=0)
     tables = TABLE_BYTES + _open_bytes(arrays, grids, items)
+    workers = min(workers, max(share[1] - share[0], 1))
     if memory is not None:
         needed = smallest * _COPIES + tables
         if memory < needed:

@@ -138,6 +138,22 @@ def test_a_count_inside_a_task(client, mask, stored):
     assert client.gather(futures) == [(expected, [400])] * 3
 
 
+@pytest.mark.parametrize("scheduler", [None, "dask"])
+def test_counts_inside_tasks_that_fill_the_cluster(client, mask, stored, scheduler):
+    """A stored array, by path or as a Dask array, from as many tasks as there are threads."""
+
+    def inside(path):
+        import dask.array
+
+        import fastcounts
+
+        lazy = fastcounts.count(dask.array.from_zarr(path), scheduler=scheduler)
+        return lazy.pixels.tolist() == fastcounts.count(path, scheduler=scheduler).pixels.tolist()
+
+    futures = [client.submit(inside, str(stored), pure=False) for _ in range(4)]
+    assert [future.result(timeout=60) for future in futures] == [True] * 4
+
+
 def test_progress_arrives(client, stored, mask):
     heard = []
     fc.count(stored, scheduler=client, progress=heard.append)

@@ -322,3 +322,29 @@ def test_counts__add_to_nothing_but_counts() -> None:
         assert counts != other
     with pytest.raises(TypeError):
         hash(counts)
+
+
+def test_labels_beyond_every_integer_type_are_named() -> None:
+    for wrong in ({"ignore": 2**64}, {"classes": {2**64: "x"}}, {"ignore": -(2**63) - 1}):
+        with pytest.raises(fc.errors.LabelRangeError, match="does not fit any integer type"):
+            fc.count(np.zeros(3, np.uint8), **wrong)
+
+
+def test_arguments_of_the_wrong_kind_are_named() -> None:
+    array = np.zeros(3, np.uint8)
+    assert fc.count(array, ignore=np.array(0)).ledger.ignored_pixels == 3
+    with pytest.raises(fc.errors.OptionError, match="strict"):
+        fc.count(array, strict="no")  # type: ignore[arg-type]
+    with pytest.raises(fc.errors.OptionError, match="progress"):
+        fc.count(array, progress=5)  # type: ignore[arg-type]
+
+
+def test_a_table_of_items_is_never_dropped() -> None:
+    array = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    kept = fc.count(array, items=0, keep_items=True)
+    bare = fc.count(array, items=0)
+    with pytest.raises(fc.errors.IncompatibleCounts, match="keep_items"):
+        kept + bare
+    nothing = fc.count(array[:0], items=0)
+    for joined in (kept + nothing, nothing + kept):
+        assert joined == kept

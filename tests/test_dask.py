@@ -262,3 +262,20 @@ def test_xarray(stored, tmp_path):
         assert fc.count(opened, items=0) == direct
     assert fc.count(dataset["m"], items=0) == fc.count(mask, items=0)
     assert fc.count(dataset["m"].chunk(9) + 1).pixels.tolist() == fc.count(mask + 1).pixels.tolist()
+
+
+def test_arrays_of_no_axes():
+    array = da.from_array(random_mask((6, 7)), chunks=3)
+    assert fc.count(array.max()) == fc.count(np.asarray(array.max().compute()))
+    assert fc.count(array[2, 3]).ledger.total == 1
+
+
+def test_two_counts_of_one_array_computed_together():
+    keep = np.arange(20) % 3 > 0
+    array = da.from_array(random_mask((20, 30)), chunks=(5, 30))
+    array = array[da.from_array(keep, chunks=5)]
+    graphs = [fc.count_delayed(array, items=0, keep_items=True) for _ in range(2)]
+    graphs.append(fc.count_delayed(array, items=0, keep_items=True, ignore=77))
+    first, second, third = dask.compute(*graphs)
+    assert first == second == fc.count(array.compute(), items=0, keep_items=True)
+    assert third.item_table.items.tolist() == list(range(int(keep.sum())))

@@ -22,6 +22,7 @@ from fastcounts.classes import Options
 from fastcounts.engine.collecting import Collector
 from fastcounts.engine.events import Advanced, BlockFailed, Listener
 from fastcounts.engine.tallying import Partial, Policy, Tallier
+from fastcounts.engine.worker import out_of_the_way
 from fastcounts.errors import FastcountsError, MissingExtra, OptionError, ReadError, SourceError
 from fastcounts.plan import Plan, make_plan
 from fastcounts.sources import Source, open_source
@@ -58,6 +59,7 @@ class Job:
     target : what the source is opened from: a path, or an open Zarr array of a store that can be
         opened elsewhere.
     digest : of the plan, to notice a worker that sees other data.
+    run : unlike that of any other run, so that every run opens the source anew.
     """
 
     target: Any
@@ -68,6 +70,7 @@ class Job:
     policy: Policy
     keep_items: bool
     digest: str
+    run: str
 
 
 @dataclass
@@ -85,6 +88,7 @@ def _opened(pickled: bytes) -> tuple[Job, Source, Plan]:
     """The source and the plan of a job, opened once in a process."""
     job: Job = pickle.loads(pickled)  # noqa: S301  it came from this run's own client
     source = open_source(job.target, source_id=job.source_id, every=job.every)
+    source.confirm()
     plan = make_plan(source.arrays, items=job.options.items, region=job.region)
     if plan.digest != job.digest:
         raise ReadError(
@@ -113,6 +117,7 @@ def count_share(pickled: bytes, start: int, stop: int) -> tuple[Collector, _Answ
         tallier = Tallier(plan, source, job.options, job.policy, take)
         tallier.count_many(plan.blocks_and_holes(source.present))
         tallier.flush()
+        source.confirm()
     except ReadError as error:
         _LOG.warning("%s; the share is tried again", error)
         raise  # it may pass: Dask tries again
@@ -143,6 +148,13 @@ def _visible(pickled: bytes) -> str:
 
 @contextmanager
 def client_of(scheduler: Any) -> Iterator[Client]:
+    """The client that a ``scheduler`` argument means; see :func:`_client_of`."""
+    with out_of_the_way(), _client_of(scheduler) as client:
+        yield client
+
+
+@contextmanager
+def _client_of(scheduler: Any) -> Iterator[Client]:
     """The client that a ``scheduler`` argument means.
 
     It is a client, an address, ``"dask"`` (the active one) or ``"local"``.

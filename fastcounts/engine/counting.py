@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial as bind
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from fastcounts.counts import Counts
 from fastcounts.engine.cluster import Job, client_of, run_cluster, run_scheduler
@@ -21,6 +22,7 @@ from fastcounts.engine.request import Request
 from fastcounts.engine.stored import bare_zarr, stored_array
 from fastcounts.engine.tallying import Partial, Policy, Tallier
 from fastcounts.engine.threads import run_threads
+from fastcounts.engine.worker import inside_worker
 from fastcounts.errors import CountsOverflow, OptionError, ReadError, UnsupportedSource
 from fastcounts.ledger import MOST_PIXELS
 from fastcounts.plan import Plan, make_plan
@@ -173,6 +175,8 @@ def count_delayed(
 
 def run(request: Request, progress: Listener | None = None) -> Counts:
     """Count what was asked for."""
+    if progress is not None and not callable(progress):
+        raise OptionError(f"progress: expected a function that takes events, got {progress!r}")
     request = request.about(_bare(request.target))
     if is_dask_array(request.target):
         if (stored := stored_array(request.target, request.region)) is None:
@@ -193,7 +197,12 @@ def _bare(target: Any) -> Any:
 
 
 def _where_dask_computes(request: Request) -> Any:
-    """A stored array that came as a Dask array is read where Dask would have computed it."""
+    """A stored array that came as a Dask array is read where Dask would have computed it.
+
+    Inside a task that is the worker's own thread: to ask the cluster could wait for itself.
+    """
+    if request.scheduler is None and inside_worker():
+        return None
     distributed = sys.modules.get("distributed")
     if request.scheduler is None and distributed is not None:
         try:
@@ -226,6 +235,7 @@ def _run_lazy(request: Request, tell: Listener) -> Counts:
 
 def _run_source(request: Request, source: Source, tell: Listener) -> Counts:
     _check(source, request.policy, request.part)
+    source.confirm()
     plan = make_plan(
         source.arrays,
         items=request.options.items,
@@ -242,6 +252,7 @@ def _run_source(request: Request, source: Source, tell: Listener) -> Counts:
         tell(failure)
     begun, clock = datetime.now(UTC), time.perf_counter()
     collector = _execute(request, source, plan, failures, tell)
+    source.confirm()
     seconds = time.perf_counter() - clock
     tell(Finished(plan.pixels, seconds))
     run = _provenance(plan, source, request.part, begun, seconds, failures)
@@ -264,6 +275,7 @@ def _execute(
         policy=request.policy,
         keep_items=request.keep_items,
         digest=plan.digest,
+        run=uuid4().hex,
     )
     if scheduler in _DASK_NAMES:
         return run_scheduler(scheduler, job, plan, failures, tell, request.threads)

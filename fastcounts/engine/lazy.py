@@ -21,6 +21,7 @@ from fastcounts.classes import Options, check_label_dtype
 from fastcounts.counts import Counts
 from fastcounts.engine.collecting import Collector
 from fastcounts.engine.tallying import Partial, Policy, Tallier
+from fastcounts.engine.worker import inside_worker
 from fastcounts.errors import OptionError, UnsupportedSource
 from fastcounts.grid import Box
 from fastcounts.plan import ArrayInfo, Block, Plan, make_plan, resolve_region
@@ -118,11 +119,7 @@ def count_graph(
         dtype=object,
         meta=np.empty((), object),
     )
-    return dask.delayed(_finish, pure=True)(joined.to_delayed().item(), context, _begun())
-
-
-def _begun() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return dask.delayed(_finish, pure=True)(joined.to_delayed().item(), context)
 
 
 def run_graph(graph: Delayed, scheduler: Any = None, workers: int | None = None) -> Counts:
@@ -130,7 +127,7 @@ def run_graph(graph: Delayed, scheduler: Any = None, workers: int | None = None)
     counts: Counts
     if scheduler is not None and hasattr(scheduler, "compute"):
         counts = scheduler.compute(graph).result()
-    elif scheduler is None and _inside_worker():
+    elif scheduler is None and inside_worker():
         from distributed import worker_client
 
         with worker_client() as client:
@@ -139,18 +136,6 @@ def run_graph(graph: Delayed, scheduler: Any = None, workers: int | None = None)
         given = {"num_workers": workers, "scheduler": scheduler}
         counts = graph.compute(**{key: value for key, value in given.items() if value is not None})
     return counts
-
-
-def _inside_worker() -> bool:
-    """Whether this code runs in a task on a worker of a cluster."""
-    module = sys.modules.get("distributed.worker")
-    if module is None:
-        return False
-    try:
-        module.get_worker()
-    except ValueError:
-        return False
-    return True
 
 
 def _check(array: da.Array, policy: Policy) -> None:
@@ -209,6 +194,8 @@ def _tally(
 ) -> NDArray[np.object_]:
     """Count one block; the answer is one object, in an array of the block's rank."""
     place = block_id or ()
+    if isinstance(block, np.generic):
+        block = np.asarray(block)  # Dask lets blocks of no axes become scalars
     if not isinstance(block, np.ndarray):
         kind = f"{type(block).__module__}.{type(block).__qualname__}"
         raise UnsupportedSource(f"{_NAME}: block {place} is {kind}, and no NumPy array")
@@ -282,7 +269,7 @@ def _rank(parts: Any) -> int:
     return int(parts.ndim)
 
 
-def _finish(joined: Any, context: _Context, begun: str) -> Counts:
+def _finish(joined: Any, context: _Context) -> Counts:
     """The counts of the whole array."""
     found: Any = joined[()] if isinstance(joined, np.ndarray) else joined
     plan = context.plan
@@ -292,17 +279,17 @@ def _finish(joined: Any, context: _Context, begun: str) -> Counts:
     else:
         loose = found if isinstance(found, list) else [found]
         plan, collector = _place(loose, context)
-    return collector.finish({"runs": [_provenance(plan, begun)]})
+    return collector.finish({"runs": [_provenance(plan)]})
 
 
-def _provenance(plan: Plan, begun: str) -> Mapping[str, Any]:
+def _provenance(plan: Plan) -> Mapping[str, Any]:
     return {
         "version": __version__,
         "sources": [_NAME],
         "arrays": 1,
         "part": None,
         "pixels": plan.pixels,
-        "begun": begun,
+        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         "failures": [],
     }
 
@@ -333,9 +320,7 @@ def _place(found: list[_Loose], context: _Context) -> tuple[Plan, Collector]:
 
 
 def _shifted(partial: Partial, at: tuple[int, ...], axis: int | None) -> Partial:
-    """The same partial counts at their place."""
-    if axis is not None:
-        partial.numbers = partial.numbers + at[axis]
-    if partial.places is not None:
-        partial.places.shift(at)
-    return partial
+    """The same partial counts at their place; what was given stays as it is."""
+    numbers = partial.numbers if axis is None else partial.numbers + at[axis]
+    places = None if partial.places is None else partial.places.shifted(at)
+    return replace(partial, numbers=numbers, places=places)

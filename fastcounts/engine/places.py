@@ -83,10 +83,11 @@ class Places:
         if len(self.found) > 2 * PLACED_LABELS:
             self.found = {kept: self.found[kept] for kept in sorted(self.found)[:PLACED_LABELS]}
 
-    def shift(self, offset: tuple[int, ...]) -> None:
-        """Move every place by ``offset``."""
+    def shifted(self, offset: tuple[int, ...]) -> Places:
+        """The same places, moved by ``offset``."""
+        moved = Places(self._axis)
         for label, places in self.found.items():
-            self.found[label] = [
+            moved.found[label] = [
                 (
                     source,
                     item if self._axis is None else item + offset[self._axis],
@@ -94,6 +95,7 @@ class Places:
                 )
                 for source, item, at in places
             ]
+        return moved
 
     def join(self, other: Places) -> None:
         """Take over what another has found."""

@@ -63,6 +63,8 @@ class Request:
         OptionError
             Naming the argument and what it should be.
         """
+        if not isinstance(strict, bool):
+            raise OptionError(f"strict: expected True or False, got {strict!r}")
         policy = Policy(
             _one_of("missing", missing, MISSING), _one_of("on_error", on_error, ON_ERROR), strict
         )

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol, TypeVar
 
+from fastcounts.errors import OptionError
 from fastcounts.grid import volume
 from fastcounts.plan import Block, Hole
 
@@ -49,13 +50,19 @@ def run_threads(
     hire : makes a worker, given the function with which it sends messages.
     """
     crew = _Crew(blocks, min(_BATCH_PIXELS, pixels // (workers * _BATCHES_PER_WORKER)), workers)
-    threads = [
-        threading.Thread(target=crew.work, args=(hire,), name=f"fastcounts-{n}", daemon=True)
-        for n in range(workers)
-    ]
+    threads: list[threading.Thread] = []
     try:
-        for thread in threads:
-            thread.start()
+        for number in range(workers):
+            thread = threading.Thread(
+                target=crew.work, args=(hire,), name=f"fastcounts-{number}", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise OptionError(
+                    f"workers: {number} threads are as many as can be: {error}"
+                ) from None
+            threads.append(thread)
         yield from crew.messages()
     finally:
         crew.stopped.set()

@@ -20,6 +20,9 @@ _TOGETHER = 64
 """Items that are counted together where they are interleaved: a line of the cache."""
 
 _ROOM = 1 << 17
+_TINY = 1 << 10
+"""Items of wide labels with no more pixels are sorted, many at once."""
+_SORTED_PIXELS = 1 << 20
 _NARROW = 2
 _MOST = 2**30
 """Larger items are counted in parts, so that no bin of pairs overflows."""
@@ -55,6 +58,8 @@ def count_items(array: NDArray[Any], axis: int) -> ItemTally:
     size = math.prod(items.shape[1:])
     if in_order and items.dtype.kind in "iu" and items.itemsize <= _NARROW and size <= _MOST:
         return _count_rows(items)
+    if items.dtype.kind in "iu" and items.itemsize > _NARROW and 0 < size <= _TINY:
+        return _sort_rows(items, size)
     try:
         return _gather(list(_tallies(items)))
     except errors.NonIntegralLabel:
@@ -116,6 +121,29 @@ def _count_rows(items: NDArray[Any]) -> ItemTally:
         order = np.lexsort((labels, np.repeat(np.arange(len(items)), np.diff(offsets))))
         labels, pixels = labels[order], pixels[order]
     return ItemTally(offsets, labels, pixels, np.zeros(len(items), np.int64))
+
+
+def _sort_rows(items: NDArray[Any], size: int) -> ItemTally:
+    """Count small items of wide labels: sort each, and see where a label ends."""
+    step = max(_SORTED_PIXELS // size, 1)
+    found, pixels, counts = [], [], []
+    for start in range(0, len(items), step):
+        rows = np.sort(items[start : start + step].reshape(-1, size).astype(native(items.dtype)))
+        first = np.ones(rows.shape, np.bool_)
+        np.not_equal(rows[:, 1:], rows[:, :-1], out=first[:, 1:])
+        places = np.flatnonzero(first)
+        found.append(rows.ravel()[places])
+        pixels.append(np.diff(places, append=rows.size))
+        counts.append(first.sum(axis=1))
+    offsets = np.zeros(len(items) + 1, np.int64)
+    if not found:
+        return _gather([])
+    np.cumsum(np.concatenate(counts), out=offsets[1:])
+    labels = np.concatenate(found)
+    if labels.dtype == np.uint64 and int(labels.max()) >= 2**63:
+        return ItemTally(offsets, labels, np.concatenate(pixels), np.zeros(len(items), np.int64))
+    nothing = np.zeros(len(items), np.int64)
+    return ItemTally(offsets, labels.astype(np.int64), np.concatenate(pixels), nothing)
 
 
 def _gather(tallies: list[Tally]) -> ItemTally:

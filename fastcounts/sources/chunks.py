@@ -332,7 +332,10 @@ class LocalChunks:
         scratch = Scratch(self._decoding.chain)
         shortcuts = Shortcuts(self._decoding, axis) if known else None
         waiting = iter(boxes)
-        folder = os.open(self._root, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            folder = os.open(self._root, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        except OSError as error:
+            raise ReadError(f"{self._name}: {error.strerror}") from None
         try:
             left: list[Box] = []
             while batch := left + list(islice(waiting, scratch.chunks - len(left))):

@@ -33,6 +33,7 @@ class Collection(Source):
         self.arrays = tuple(chain.from_iterable(source.arrays for source in sources))
         self.unreadable = tuple(chain.from_iterable(source.unreadable for source in sources))
         self.skipped = tuple(chain.from_iterable(source.skipped for source in sources))
+        self._sources = tuple(sources)
         self._places = [
             (source, array) for source in sources for array in range(len(source.arrays))
         ]
@@ -65,6 +66,11 @@ class Collection(Source):
         for source in dict.fromkeys(source for source, _ in self._places):
             met.update(source.chunks_met())
         return dict(met)
+
+    def confirm(self) -> None:
+        """Ask every source."""
+        for source in self._sources:
+            source.confirm()
 
     def fill_value(self, array: int) -> Any:
         """What the source that has the array says."""

@@ -144,14 +144,22 @@ def _local(text: str) -> Path:
     link several masks to one, and each of them counts.
     """
     if "://" not in text:
-        path = Path(text).expanduser()
-        return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
+        return _named(Path(text))
     parts = urlsplit(text)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
         raise UnsupportedSource(
             f"{text}: open it with zarr (zarr.open_array) and pass the open array"
         )
-    return Path(unquote(parts.path)).resolve()
+    return _named(Path(unquote(parts.path)))
+
+
+def _named(path: Path) -> Path:
+    """The path with all links but the last followed."""
+    try:
+        path = path.expanduser()
+        return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
+    except (RuntimeError, OSError) as error:
+        raise SourceNotFound(f"{path}: {error}") from None
 
 
 def _open_folder(path: Path, every: bool) -> Source:

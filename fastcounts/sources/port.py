@@ -152,6 +152,17 @@ class Source(ABC):
         del array, grid, start, stop
         return None
 
+    def confirm(self) -> None:  # noqa: B027  most sources have nothing that could go
+        """Verify that what was opened is still there.
+
+        What is gone would look as if none of its chunks existed, and be counted as fill.
+
+        Raises
+        ------
+        ReadError
+            Naming what is gone.
+        """
+
     def fill_value(self, array: int) -> Any:
         """What elements of chunks that do not exist are worth; None if that is not known."""
         del array

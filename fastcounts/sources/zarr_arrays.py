@@ -273,6 +273,20 @@ class ZarrSource(Source):
             self._met["missing"] += stop - start - found.size
         return found
 
+    def confirm(self) -> None:
+        """Verify that the metadata of every array is where it was."""
+        for reader in self._arrays:
+            path = reader.array.store_path
+            try:
+                there = any(sync((path / name).exists()) for name in ("zarr.json", ".zarray"))
+            except Exception as error:  # noqa: BLE001  a store may fail in any way
+                raise ReadError(f"{reader.name}: {_reason(error)}") from None
+            if not there:
+                raise ReadError(
+                    f"{reader.name}: there is no array (any more); what cannot be seen from here "
+                    "is not counted as fill"
+                )
+
     def chunks_met(self) -> dict[str, int]:
         """How many chunks were read, missing, repeated and broken."""
         with self._lock:
