@@ -273,6 +273,6 @@ def demo(images: int, keep: str | None, workers: int | None, as_json: bool) -> N
         )
         return
     printer = console.out()
-    printer.print(console.demo_table(found))
+    printer.print(console.demo_table(found, printer.width))
     for line in console.demo_lines(found):
         printer.print(line, markup=False)

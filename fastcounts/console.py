@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _PLAIN_WIDTH = 120
+_DEMO_WIDTH = 118
 
 
 def out(*, stderr: bool = False) -> Console:
@@ -41,8 +42,9 @@ def out(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _PLAIN_WIDTH
-    return Console(file=stream, width=width, highlight=False, soft_wrap=True)
+    terminal = stream.isatty()
+    width = None if terminal else _PLAIN_WIDTH
+    return Console(file=stream, width=width, highlight=False, soft_wrap=not terminal)
 
 
 def amount(number: float) -> str:
@@ -206,12 +208,14 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Listener | None]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=out(stderr=True), transient=True) as progress:
-        task = progress.add_task("count", total=None, rate="")
+    progress = Progress(*columns, console=out(stderr=True), transient=True)
+    task = progress.add_task("count", total=None, rate="")
+    try:
 
         def listen(event: Event) -> None:
             if isinstance(event, Started):
                 progress.update(task, total=event.pixels)
+                progress.start()  # not before, so that what is printed until then stays whole
             elif isinstance(event, Advanced):
                 speed = progress.tasks[0].speed
                 rate = f"{amount(speed)}px/s" if speed else ""
@@ -222,23 +226,33 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Listener | None]:
                 progress.update(task, completed=event.pixels)
 
         yield listen
+    finally:
+        progress.stop()
 
 
-def demo_table(found: Demonstration) -> Table:
-    """One line a class: its pixels, its weights, and the cost of always answering it."""
-    columns = ["label", "pixels", "share", "images", "max/count", "equal cost"]
-    table = _table(None, [*columns, "cost before", "after (Keras)", "after (torch mean)"], 1)
+def demo_table(found: Demonstration, width: int = _PLAIN_WIDTH) -> Table:
+    """One line a class: its pixels, its weights, and the cost of always answering it.
+
+    In a narrow terminal without what can be read off the rest.
+    """
     counts, costs = found.counts, found.equal_cost.diagnostics["constant_predictors"][0]
-    for place, label in enumerate(counts.labels.tolist()):
-        table.add_row(
-            str(label),
-            f"{int(counts.pixels[place]):,}",
-            f"{counts.frequencies()[place]:.3%}",
-            f"{int(counts.presence[place])}",
-            f"{found.inverse.values[place]:.2f}",
-            f"{found.equal_cost.values[place]:.4f}",
-            *(_cost(costs[column], place) for column in ("before", "by_pixels", "by_weights")),
-        )
+    columns = {
+        "label": [str(label) for label in counts.labels.tolist()],
+        "pixels": [f"{pixels:,}" for pixels in counts.pixels.tolist()],
+        "share": [f"{share:.3%}" for share in counts.frequencies()],
+        "images": [str(images) for images in counts.presence.tolist()],
+        "max/count": [f"{weight:.2f}" for weight in found.inverse.values],
+        "equal cost": [f"{weight:.4f}" for weight in found.equal_cost.values],
+        "cost before": [f"{cost:.6f}" for cost in costs["before"]],
+        "after (Keras)": [f"{cost:.6f}" for cost in costs["by_pixels"]],
+        "after (torch mean)": [f"{cost:.6f}" for cost in costs["by_weights"]],
+    }
+    if width < _DEMO_WIDTH:
+        for left_out in ("share", "images", "after (torch mean)"):
+            del columns[left_out]
+    table = _table(None, list(columns), 1)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     return table
 
 

@@ -83,3 +83,37 @@ def test_architecture_names_every_module():
     }
     unnamed = {name for name in modules if f"`{name}`" not in text and f"`{name}/`" not in text}
     assert unnamed <= {"version"}
+
+
+def between(page: Path, name: str) -> str:
+    return (
+        page.read_text(encoding="utf-8")
+        .partition(f"<!-- begin: {name} -->\n")[2]
+        .partition(f"<!-- end: {name} -->")[0]
+    )
+
+
+def test_the_speed_in_the_readme_is_that_of_the_benchmarks():
+    table = between(ROOT / "docs" / "benchmarks.md", "kernels")
+    rows = [line for line in table.splitlines() if line.startswith(("| input", "|---", "| uint8"))]
+    assert rows[2:]
+    assert between(ROOT / "README.md", "speed").splitlines() == rows
+
+
+@pytest.mark.parametrize("name", ["constants", "arithmetic"])
+def test_the_page_about_scale_has_its_tables(name):
+    rows = between(ROOT / "docs" / "scale.md", name).splitlines()
+    assert len(rows) > 5
+
+
+def test_extras_that_messages_name_exist():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    section = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    extras = set(re.findall(r"^(\w+) = \[", section, re.MULTILINE))
+    named = set()
+    for path in (ROOT / "fastcounts").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        named |= set(re.findall(r"MissingExtra\([^)]*?\"(\w+)\"\s*\)", text))
+        named |= set(re.findall(r"fastcounts\[(\w+)\]", text))
+    assert {"images", "distributed"} <= named
+    assert named <= extras
