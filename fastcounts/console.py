@@ -130,26 +130,29 @@ def _unexpected_lines(ledger: Ledger) -> list[str]:
 
 def weights_table(weights: Weights) -> Table:
     """One line a class, with what it costs to always answer it."""
-    predictors = weights.diagnostics.get("constant_predictors")
-    table = _table(
-        weights.convention(),
-        ["label", "pixels", weights.kind]
-        + (["costs before", "after, by pixels", "after, by weights"] if predictors else []),
-        1,
-    )
+    costs = _costs(weights)
+    table = _table(weights.convention(), ["label", "pixels", weights.kind, *costs], 1)
     for place, label in enumerate(weights.labels.tolist()):
-        row = [
+        table.add_row(
             _called(weights.names, label),
             f"{int(weights.pixels[place]):,}",
             f"{weights.values[place]:.6g}",
-        ]
-        if predictors:
-            row += [
-                _cost(predictors[0][column], place)
-                for column in ("before", "by_pixels", "by_weights")
-            ]
-        table.add_row(*row)
+            *(_cost(column, place) for column in costs.values()),
+        )
     return table
+
+
+def _costs(weights: Weights) -> dict[str, Any]:
+    """The columns of what constant answers cost: under the costs that were stated, if any were."""
+    if stated := weights.diagnostics.get("stated_costs"):
+        return {"cost before": stated["before"], "cost after": stated["after"]}
+    if predictors := weights.diagnostics.get("constant_predictors"):
+        return {
+            "cost before": predictors[0]["before"],
+            "after, by pixels": predictors[0]["by_pixels"],
+            "after, by weights": predictors[0]["by_weights"],
+        }
+    return {}
 
 
 def _cost(column: Sequence[float | None], place: int) -> str:
@@ -161,7 +164,11 @@ def predictor_lines(weights: Weights) -> list[str]:
     """What the weights do, in words."""
     found = weights.diagnostics
     lines = []
-    if predictors := found.get("constant_predictors"):
+    if found.get("stated_costs"):
+        lines.append(
+            "costs: of always answering that class, as the options of the scheme state them"
+        )
+    elif predictors := found.get("constant_predictors"):
         lines.append(
             f"costs: of always answering that class ({predictors[0]['predictor']}), mean over all "
             "pixels; by pixels: Keras, and torch reduction='sum' over pixels; by weights: torch "

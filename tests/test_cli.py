@@ -130,6 +130,16 @@ def test_solve_passes_options_to_the_scheme(run, masks):
     refused(run("solve", "counts.json", "--scheme", "enett"), 2, "enet")
 
 
+def test_solve_shows_the_costs_that_were_stated(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.csv").write_text("0,180\n1,90\n2,25\n3,5\n")
+    words = ["solve", "c.csv", "--scheme", "equal_cost", "--label-smoothing", "0.1"]
+    code, out, _ = run(*words, "--framework", "torch")
+    assert code == 0
+    assert out.count("5.143266") == 4
+    assert "as the options of the scheme state them" in out
+
+
 def test_solve_reads_csv_and_standard_input(masks, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "fastcounts", "solve", "-", "--scheme", "inverse", "--json"],
