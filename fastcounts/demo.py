@@ -70,7 +70,7 @@ def demonstrate(
     tell(f"drawing {images} masks of {SIDE} x {SIDE} pixels, {CLASSES} classes, as {path}")
     write_masks(path, images)
     tell("compiling the kernels, once on a machine")
-    count(np.zeros((1, 1), np.uint8), classes=CLASSES, items=0, workers=1)
+    count(path, classes=CLASSES, items=0, region=slice(0, 1), workers=1)
     begun = time.perf_counter()
     counts = count(path, classes=CLASSES, items=0, workers=workers, progress=progress)
     seconds = time.perf_counter() - begun
