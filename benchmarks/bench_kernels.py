@@ -48,31 +48,31 @@ def byte_cases(size: int) -> Iterator[Case]:
     for run, name in ((masks.VOC_RUN, "photographs"), (masks.CAMVID_RUN, "street scenes")):
         yield (
             f"uint8, {name}, mean run {run:.0f}",
-            lambda run=run: np.resize(masks.natural(run), size),  # type: ignore[misc]
+            lambda run=run: np.resize(masks.natural(run), size),
             BYTES,
         )
     for classes in (12, 31, 256):
         yield (
             f"uint8, noise of {classes}",
-            lambda classes=classes: masks.noise(size, classes),  # type: ignore[misc]
+            lambda classes=classes: masks.noise(size, classes),
             BYTES,
         )
     for period in (2, 3, 8, 33, 64):
         yield (
             f"uint8, period {period}",
-            lambda period=period: masks.periodic(size, period),  # type: ignore[misc]
+            lambda period=period: masks.periodic(size, period),
             BYTES,
         )
     for tile in (64, 1024, 3000, 8192):
         yield (
             f"uint8, noise and runs by {tile}",
-            lambda tile=tile: masks.alternating(size, tile),  # type: ignore[misc]
+            lambda tile=tile: masks.alternating(size, tile),
             BYTES,
         )
     for every in (8, 64):
         yield (
             f"uint8, one odd pixel in {every}",
-            lambda every=every: masks.odd_pixels(size, every),  # type: ignore[misc]
+            lambda every=every: masks.odd_pixels(size, every),
             BYTES,
         )
 
@@ -84,14 +84,14 @@ def wide_cases(size: int) -> Iterator[Case]:
         pixels = size // np.dtype(dtype).itemsize
         yield (
             f"{dtype}, street scenes",
-            lambda dtype=dtype, pixels=pixels: np.resize(  # type: ignore[misc]
+            lambda dtype=dtype, pixels=pixels: np.resize(
                 masks.natural(masks.CAMVID_RUN), pixels
             ).astype(dtype),
             ["np.bincount"],
         )
         yield (
             f"{dtype}, noise of 31",
-            lambda dtype=dtype, pixels=pixels: masks.noise(pixels, 31, dtype=dtype),  # type: ignore[misc]
+            lambda dtype=dtype, pixels=pixels: masks.noise(pixels, 31, dtype=dtype),
             ["np.bincount"],
         )
     for dtype in ("uint32", "uint64"):
@@ -99,14 +99,14 @@ def wide_cases(size: int) -> Iterator[Case]:
         for ids in (1000, 100_000):
             yield (
                 f"{dtype}, {ids} ids, mean run 24",
-                lambda dtype=dtype, pixels=pixels, ids=ids: masks.segments(  # type: ignore[misc]
+                lambda dtype=dtype, pixels=pixels, ids=ids: masks.segments(
                     pixels, ids, dtype=dtype
                 ),
                 IDS,
             )
             yield (
                 f"{dtype}, {ids} ids, noise",
-                lambda dtype=dtype, pixels=pixels, ids=ids: masks.segments(  # type: ignore[misc]
+                lambda dtype=dtype, pixels=pixels, ids=ids: masks.segments(
                     pixels, ids, run=1.0, dtype=dtype, nearby=ids
                 ),
                 IDS,
@@ -209,7 +209,7 @@ def compare_prange(repeats: int) -> None:
                     f"| {np.dtype(dtype)}, mean run {run:.0f} | {kibibytes} | {one:.0f} "
                     f"| {two:.0f} | {loop:.0f} | {min(one, two) / loop:.2f}x |"
                 )
-    layer = numba.threading_layer()  # type: ignore[attr-defined, unused-ignore]
+    layer = numba.threading_layer()
     print(f"\nthreading layer: {layer}")
 
 

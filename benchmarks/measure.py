@@ -36,7 +36,7 @@ def medians(calls: Mapping[str, Call], repeats: int = 7) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(nogil=True)
 def _xor(words: Any) -> Any:
     result = np.uint64(0)
     for i in range(words.size):
@@ -44,7 +44,7 @@ def _xor(words: Any) -> Any:
     return result
 
 
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(nogil=True)
 def _four_tables(labels: Any, bins: Any) -> None:
     whole = labels.size // 4 * 4
     for i in range(0, whole, 4):

@@ -69,13 +69,13 @@ class MadeStore(Store):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MadeStore) and other.__getstate__() == self.__getstate__()
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"latency": self.latency, "repeats": self.repeats}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        self.__init__(**state)
         self._is_open = True
 
     async def get(

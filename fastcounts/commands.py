@@ -106,10 +106,6 @@ def _note(message: str) -> None:
     click.echo(f"fastcounts: {message}", err=True)
 
 
-def _silent(line: str) -> None:
-    del line
-
-
 def _failures(counts: Counts) -> int:
     """Name what could not be read; the exit code says so as well."""
     failures = [failure for run in counts.provenance.get("runs", []) for failure in run["failures"]]
@@ -259,7 +255,7 @@ def demo(images: int, keep: str | None, workers: int | None, as_json: bool) -> N
         folder = Path(keep) if keep else Path(temporary)
         if keep and (folder / "masks.zarr").exists():
             raise OptionError(f"--keep: {folder / 'masks.zarr'} exists already")
-        say = _silent if as_json else click.echo
+        say = None if as_json else click.echo
         with console.progress_bar(quiet=as_json) as progress:
             found = demonstrate(folder, images, workers=workers, progress=progress, say=say)
     if as_json:

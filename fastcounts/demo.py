@@ -66,7 +66,11 @@ def demonstrate(
     say : told what is being done.
     """
     path = folder / "masks.zarr"
-    tell = say or str
+
+    def tell(line: str) -> None:
+        if say is not None:
+            say(line)
+
     tell(f"drawing {images} masks of {SIDE} x {SIDE} pixels, {CLASSES} classes, as {path}")
     write_masks(path, images)
     tell("compiling the kernels, once on a machine")

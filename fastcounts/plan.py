@@ -226,10 +226,6 @@ class Plan:
             pixels[info.file] = pixels.get(info.file, 0) + grid.pixels
         return pixels
 
-    def item_axis(self) -> int | None:
-        """The axis along which items lie, or None where an item is a whole array or file."""
-        return None if isinstance(self.items, str) else self.items
-
     def item_of(self, array: int, number: int = 0) -> tuple[ItemKey, int]:
         """The key of an item, and how many pixels it has.
 
@@ -239,8 +235,7 @@ class Plan:
         number : the coordinate along the axis of items; 0 where an item is a whole.
         """
         info, grid = self.arrays[array], self.grids[array]
-        axis = self.item_axis()
-        if axis is not None:
+        if isinstance(axis := self.items, int):
             start, stop = grid.bounds[axis]
             return ItemKey(info.source, number), grid.pixels // (stop - start)
         if self.items != "array" and info.file:

@@ -41,7 +41,7 @@ def run(capsys):
     return call
 
 
-def refused(result, code, *says):
+def check_refused(result, code, *says):
     """Assert that a command failed with one line on standard error and nothing else."""
     ended, out, err = result
     assert ended == code, err
@@ -99,11 +99,11 @@ def test_parts_merge_to_the_run(run, masks):
 def test_merge_refuses_what_does_not_belong_together(run, masks):
     for i in range(3):
         run("count", "masks.zarr", "--part", f"{i}/3", "-o", f"part{i}.json")
-    refused(run("merge", "part0.json", "part1.json", "-o", "all.json"), 1, "--partial")
-    refused(run("merge", "part0.json", "part0.json", "-o", "all.json"), 2, "twice")
+    check_refused(run("merge", "part0.json", "part1.json", "-o", "all.json"), 1, "--partial")
+    check_refused(run("merge", "part0.json", "part0.json", "-o", "all.json"), 2, "twice")
     assert not os.path.exists("all.json")
     run("count", "masks.npy", "--ignore", "2", "-o", "other.json")
-    refused(run("merge", "part0.json", "other.json"), 2, "ignore")
+    check_refused(run("merge", "part0.json", "other.json"), 2, "ignore")
     code, out, _ = run("merge", "part0.json", "part1.json", "--partial", "--json")
     assert code == 0
     assert json.loads(out)["covers"]
@@ -124,10 +124,10 @@ def test_solve_passes_options_to_the_scheme(run, masks):
         code, out, _ = run("solve", "counts.json", "--scheme", "enet", *words, "--json")
         assert code == 0
         assert json.loads(out)["weights"] == fc.solve(counts, "enet", c=1.1).values.tolist()
-    refused(run("solve", "counts.json", "--scheme", "enet", "--d", "1"), 2, "d")
-    refused(run("solve", "counts.json", "--scheme", "enet", "--c"), 2, "--c has no value")
-    refused(run("solve", "counts.json", "--scheme", "enet", "1.1"), 2, "1.1")
-    refused(run("solve", "counts.json", "--scheme", "enett"), 2, "enet")
+    check_refused(run("solve", "counts.json", "--scheme", "enet", "--d", "1"), 2, "d")
+    check_refused(run("solve", "counts.json", "--scheme", "enet", "--c"), 2, "--c has no value")
+    check_refused(run("solve", "counts.json", "--scheme", "enet", "1.1"), 2, "1.1")
+    check_refused(run("solve", "counts.json", "--scheme", "enett"), 2, "enet")
 
 
 def test_solve_shows_the_costs_that_were_stated(run, tmp_path, monkeypatch):
@@ -166,7 +166,7 @@ def test_solve_writes_every_format(run, masks, form):
 
 def test_solve_refuses_incomplete_counts(run, masks):
     run("count", "masks.zarr", "--items", "0", "--part", "0/3", "-o", "part.json")
-    refused(run("solve", "part.json", "--scheme", "inverse"), 1, "--partial")
+    check_refused(run("solve", "part.json", "--scheme", "inverse"), 1, "--partial")
     assert run("solve", "part.json", "--scheme", "inverse", "--partial")[0] == 0
 
 
@@ -182,17 +182,17 @@ def test_schemes_are_listed(run):
 
 
 def test_what_is_wrong_with_the_command_line_ends_with_2(run, masks):
-    refused(run("count"), 2, "SOURCE")
-    refused(run("count", "masks.npy", "--bogus"), 2, "--bogus")
-    refused(run("count", "masks.npy", "--items", "7"), 2, "axis 7")
-    refused(run("count", "masks.npy", "--items", "banana"), 2, "banana")
-    refused(run("count", "masks.npy", "--part", "3/3"), 2, "0 <= i < N")
-    refused(run("count", "masks.npy", "--memory", "lots"), 2, "lots")
-    refused(run("count", "masks.zarr", "--memory", "1kB"), 2, "would do")
-    refused(run("count", "masks.npy", "--region", "0:99"), 2, "0:99")
-    refused(run("count", "masks.npy", "-o", "counts.txt"), 2, ".json or .npz")
-    refused(run("count", "masks.npy", "-o", "nowhere/counts.json"), 2, "nowhere")
-    refused(run("frobnicate"), 2, "frobnicate")
+    check_refused(run("count"), 2, "SOURCE")
+    check_refused(run("count", "masks.npy", "--bogus"), 2, "--bogus")
+    check_refused(run("count", "masks.npy", "--items", "7"), 2, "axis 7")
+    check_refused(run("count", "masks.npy", "--items", "banana"), 2, "banana")
+    check_refused(run("count", "masks.npy", "--part", "3/3"), 2, "0 <= i < N")
+    check_refused(run("count", "masks.npy", "--memory", "lots"), 2, "lots")
+    check_refused(run("count", "masks.zarr", "--memory", "1kB"), 2, "would do")
+    check_refused(run("count", "masks.npy", "--region", "0:99"), 2, "0:99")
+    check_refused(run("count", "masks.npy", "-o", "counts.txt"), 2, ".json or .npz")
+    check_refused(run("count", "masks.npy", "-o", "nowhere/counts.json"), 2, "nowhere")
+    check_refused(run("frobnicate"), 2, "frobnicate")
 
 
 def test_what_cannot_be_read_ends_with_3(run, masks, tmp_path):
@@ -200,18 +200,18 @@ def test_what_cannot_be_read_ends_with_3(run, masks, tmp_path):
     (tmp_path / "text.png").write_bytes(b"\x89PNG\r\n\x1a\nnot really")
     np.save("fractions.npy", np.array([[0.0, 1.5]]))
     np.save("objects.npy", np.array([{}]), allow_pickle=True)
-    refused(run("count", "nope.npy"), 3, "nope.npy")
-    refused(run("count", "empty"), 3, "no masks")
-    refused(run("count", "text.png"), 3, "text.png")
-    refused(run("count", "fractions.npy"), 3, "1.5", "(0, 1)")
-    refused(run("count", "objects.npy"), 3, "objects.npy", "Python objects")
-    refused(run("solve", "masks.npy", "--scheme", "inverse"), 3, "masks.npy")
+    check_refused(run("count", "nope.npy"), 3, "nope.npy")
+    check_refused(run("count", "empty"), 3, "no masks")
+    check_refused(run("count", "text.png"), 3, "text.png")
+    check_refused(run("count", "fractions.npy"), 3, "1.5", "(0, 1)")
+    check_refused(run("count", "objects.npy"), 3, "objects.npy", "Python objects")
+    check_refused(run("solve", "masks.npy", "--scheme", "inverse"), 3, "masks.npy")
 
 
 def test_a_label_of_no_class_under_strict_ends_with_1(run, masks):
     result = run("count", "masks.npy", "--classes", "3", "--strict", "-o", "counts.json")
     first = np.argwhere(masks == 255)[0]
-    refused(result, 1, "label 255", str(tuple(map(int, first))))
+    check_refused(result, 1, "label 255", str(tuple(map(int, first))))
     assert not os.path.exists("counts.json")
 
 
@@ -224,7 +224,7 @@ def test_unexpected_labels_are_named(run, masks):
 def test_a_recorded_failure_ends_with_3_and_writes_the_result(run, masks, tmp_path):
     chunk = tmp_path / "masks.zarr" / "c" / "2" / "1" / "0"
     chunk.write_bytes(chunk.read_bytes()[:10])
-    refused(run("count", "masks.zarr", "-o", "counts.json"), 3, "masks.zarr")
+    check_refused(run("count", "masks.zarr", "-o", "counts.json"), 3, "masks.zarr")
     assert not os.path.exists("counts.json")
     code, out, err = run("count", "masks.zarr", "--on-error", "record", "-o", "counts.json")
     assert code == 3
@@ -247,7 +247,7 @@ def test_a_fault_of_ours_ends_with_5(run, masks, monkeypatch):
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr(commands, "run", broken)
-    refused(run("count", "masks.npy"), 5, "a fault in fastcounts", "ZeroDivisionError")
+    check_refused(run("count", "masks.npy"), 5, "a fault in fastcounts", "ZeroDivisionError")
 
 
 def test_nothing_is_half_written(run, masks, tmp_path):

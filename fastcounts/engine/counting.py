@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
-from functools import partial as bind
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -323,7 +322,7 @@ def _run_threads(
     if not plan.pixels:
         return collector
     with closing(
-        run_threads(plan.blocks_and_holes(source.present), plan.pixels, plan.workers, bind(hire))
+        run_threads(plan.blocks_and_holes(source.present), plan.pixels, plan.workers, hire)
     ) as messages:
         for message in messages:
             if isinstance(message, Advanced):

@@ -315,7 +315,7 @@ def _place(found: list[_Loose], context: _Context) -> tuple[Plan, Collector]:
     for loose in found:
         at = tuple(starts[axis][number] for axis, number in enumerate(loose.block))
         for partial in loose.partials:
-            collector.add(_shifted(partial, at, plan.item_axis()))
+            collector.add(_shifted(partial, at, context.options.item_axis))
     return plan, collector
 
 

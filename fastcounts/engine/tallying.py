@@ -152,7 +152,7 @@ class Tallier:
         self._advance = advance
         self._news = 0
         self._told = perf_counter()
-        self._axis = plan.item_axis()
+        self._axis = options.item_axis
         self._places = Places(self._axis)
         self._tables: dict[str, kernels.Table] = {}
         self._current: tuple[int, int] | None = None

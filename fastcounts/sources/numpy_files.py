@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from math import prod
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +17,7 @@ from fastcounts.errors import FastcountsError, ReadError, UnsupportedSource
 from fastcounts.grid import Box
 from fastcounts.plan import ArrayInfo, virtual_chunks
 from fastcounts.sources.memory import UNIT_PIXELS, memory_order
-from fastcounts.sources.port import box_slices, digest, size_of, whole_chunks
+from fastcounts.sources.port import box_slices, digest, whole_chunks
 
 __all__ = ["NpyFormat", "NpzFormat"]
 
@@ -91,7 +92,7 @@ class _Header(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        return size_of(self.shape) * self.dtype.itemsize
+        return prod(self.shape) * self.dtype.itemsize
 
 
 def _header(file: Any, name: str) -> _Header:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-__all__ = ["class_names", "find_labels", "holds_labels", "is_picture"]
+__all__ = ["find_labels", "holds_labels", "is_picture"]
 
 Array = zarr.Array[Any]
 
@@ -49,23 +49,6 @@ def is_picture(group: zarr.Group) -> bool:
     """Whether a group is an image, and no label image."""
     about = _about(group)
     return "multiscales" in about and "image-label" not in about and not _is_under_labels(group)
-
-
-def class_names(group: zarr.Group) -> dict[int, str]:
-    """What the properties of a label image call its labels."""
-    about = _about(group).get("image-label")
-    properties = about.get("properties") if isinstance(about, Mapping) else None
-    names: dict[int, str] = {}
-    for entry in properties if isinstance(properties, list) else ():
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("label-value"), int):
-            continue
-        name = next(
-            (entry[key] for key in ("name", "class", "label") if isinstance(entry.get(key), str)),
-            None,
-        )
-        if name is not None:
-            names[int(entry["label-value"])] = str(name)
-    return names
 
 
 def _about(group: zarr.Group) -> Mapping[str, Any]:

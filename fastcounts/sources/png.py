@@ -55,9 +55,10 @@ class PngFormat:
         _pillow()
         with path.open("rb") as file:
             header = _header(file.read(_HEAD_BYTES), path)
-        if _raw_size(header) > _MOST_RATIO * path.stat().st_size:
+        stored = path.stat().st_size
+        if _raw_size(header) > _MOST_RATIO * stored:
             raise ReadError(
-                f"{path}: damaged: {path.stat().st_size} bytes cannot hold an image of "
+                f"{path}: damaged: {stored} bytes cannot hold an image of "
                 f"{header.width} x {header.height} pixels"
             )
         shape = (header.height, header.width)
@@ -71,8 +72,8 @@ class PngFormat:
                 dtype=dtype,
                 chunks=whole_chunks(shape),
                 inner=None,
-                digest=digest(header, path.stat().st_size),
-                stored_bytes=path.stat().st_size,
+                digest=digest(header, stored),
+                stored_bytes=stored,
             )
         ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -192,8 +191,3 @@ def box_slices(box: Box) -> tuple[slice, ...]:
 def whole_chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
     """One chunk that holds everything."""
     return tuple(max(length, 1) for length in shape)
-
-
-def size_of(shape: tuple[int, ...]) -> int:
-    """How many elements an array of that shape has."""
-    return prod(shape)

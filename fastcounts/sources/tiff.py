@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fastcounts.classes import check_label_dtype
 from fastcounts.errors import FastcountsError, MissingExtra, ReadError, UnsupportedSource
 from fastcounts.grid import Box
 from fastcounts.plan import ArrayInfo
-from fastcounts.sources.port import box_shape, box_slices, digest, size_of
+from fastcounts.sources.port import box_shape, box_slices, digest
 
 __all__ = ["TiffFormat"]
 
@@ -44,6 +45,7 @@ class TiffFormat:
         except Exception as error:  # noqa: BLE001  a parser may fail in any way on damaged bytes
             raise ReadError(f"{path}: cannot be read: {error}") from None
         lead = len(shape) - len(page)
+        stored = path.stat().st_size
         return [
             ArrayInfo(
                 name=str(path),
@@ -51,10 +53,10 @@ class TiffFormat:
                 file=path.as_uri(),
                 shape=shape,
                 dtype=dtype,
-                chunks=_pages_of_a_unit(shape[:lead], size_of(page) * dtype.itemsize) + page,
+                chunks=_pages_of_a_unit(shape[:lead], prod(page) * dtype.itemsize) + page,
                 inner=(1,) * lead + page,
-                digest=digest(shape, dtype.str, path.stat().st_size),
-                stored_bytes=path.stat().st_size,
+                digest=digest(shape, dtype.str, stored),
+                stored_bytes=stored,
             )
         ]
 
@@ -68,7 +70,7 @@ class TiffFormat:
                     raise ReadError(f"{path}: the file was changed while it was being counted")
                 page_axes = len(series.keyframe.shape)
                 lead = len(info.shape) - page_axes
-                numbers = np.arange(size_of(info.shape[:lead])).reshape(info.shape[:lead])
+                numbers = np.arange(prod(info.shape[:lead])).reshape(info.shape[:lead])
                 wanted = numbers[box_slices(box[:lead])]
                 part = box_slices(box[lead:])
                 pixels = np.stack([_page(series, int(n), path)[part] for n in wanted.flat])
@@ -89,7 +91,7 @@ def _pages_of_a_unit(lead: tuple[int, ...], page_bytes: int) -> tuple[int, ...]:
 
 def _page(series: Any, number: int, path: Path) -> NDArray[Any]:
     """Decode one page, having checked that its stored segments are all there."""
-    if len(series.pages) == 1 and series.size > size_of(tuple(series.keyframe.shape)):
+    if len(series.pages) == 1 and series.size > prod(tuple(series.keyframe.shape)):
         stack = series.asarray(out="memmap")  # stored as one page's contiguous bytes
         whole: NDArray[Any] = stack.reshape((-1, *series.keyframe.shape))[number]
         return whole
