@@ -248,3 +248,47 @@ def test_another_processor(tmp_path):
         command, cwd=PACKAGE, env=variables, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout
+
+
+LOWERED = """
+import re
+from collections import Counter
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from fastcounts.kernels import dense
+
+memory = [np.zeros(size, np.uint8) for size in (8 * dense.BINS8, 4 * dense.PAIRS, dense.SCRATCH8)]
+dense.count8(0, 0, *(array.ctypes.data for array in memory))
+(code,) = dense.count8.inspect_llvm().values()
+triple = "aarch64-unknown-linux-gnu"
+code = re.sub('target triple = ".*"', f'target triple = "{triple}"', code)
+code = re.sub('target datalayout = ".*"', "", code)
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+machine = llvm.Target.from_triple(triple).create_target_machine(cpu="generic", features="+neon")
+text = machine.emit_assembly(llvm.parse_assembly(code))
+words = Counter(line.split()[0] for line in text.splitlines() if line[:1] == "\\t")
+called = set(re.findall(r"\\bbl\\s+(__\\w+)", text))
+print(words["cmeq"], words["cnt"], words["ldrb"], called)
+"""
+
+
+@pytest.mark.long
+def test_lowered_for_neon(tmp_path):
+    """On AArch64 labels are compared and bits counted by vectors, without a library's help."""
+    import llvmlite.binding
+
+    try:
+        llvmlite.binding.initialize_all_targets()
+        llvmlite.binding.Target.from_triple("aarch64-unknown-linux-gnu")
+    except RuntimeError:
+        pytest.skip("this llvmlite knows no AArch64")
+    compared, counted, bytewise, called = _python(LOWERED, NUMBA_CACHE_DIR=str(tmp_path)).split(
+        maxsplit=3
+    )
+    assert int(compared) > 64
+    assert int(counted) > 8
+    assert int(bytewise) < int(compared)
+    assert called.strip() == "set()"
