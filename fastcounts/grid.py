@@ -112,14 +112,16 @@ class Grid:
         if not self._counts:
             yield from [()] * (stop - start)
             return
-        fastest = self.order[-1]
+        several = [place for place, count in enumerate(self._counts) if count > 1]
+        place = several[-1] if several else -1
+        fastest = self.order[place]
         chunk, (begin, end) = self.chunks[fastest], self.bounds[fastest]
         while start < stop:
             low = self._coordinates(start)
-            length = min(self._counts[-1] - low[-1], stop - start)
+            length = min(self._counts[place] - low[place], stop - start)
             box = self._box(low, low)
             before, after = box[:fastest], box[fastest + 1 :]
-            edge = (self.span[fastest][0] + low[-1]) * chunk
+            edge = (self.span[fastest][0] + low[place]) * chunk
             for left in range(edge, edge + length * chunk, chunk):
                 right = left + chunk
                 inside = (max(left, begin), min(right, end))

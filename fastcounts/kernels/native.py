@@ -17,14 +17,16 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastcounts.kernels.jit import compiled, inlined
-from fastcounts.kernels.vector import load8, load32
+from fastcounts.kernels.jit import compiled, inlined, shared
+from fastcounts.kernels.lz4 import BLOSC_LZ4, SLACK, undo_blosc_lz4, undo_lz4
+from fastcounts.kernels.vector import load8, load32, store8
 
 __all__ = [
     "BLOSC",
     "GZIP",
     "LZ4",
     "RAW",
+    "SLACK",
     "ZLIB",
     "ZSTD",
     "decode_many",
@@ -144,39 +146,38 @@ def read_files(
     return lengths.size
 
 
-@inlined
-def _blosc(function: int, source: int, length: int, into: int, size: int) -> Any:
-    """Undo blosc where the header says what is known of the chunk."""
+@shared
+def _blosc(function: int, source: int, length: int, into: int, size: int, flags: int) -> Any:
+    """Undo blosc where the header says what is known of the chunk, as if it had such flags."""
     if length < _BLOSC_HEADER:
         return False
-    if load32(source + 4) != size or load32(source + 12) > length:
+    stored = load32(source + 12)
+    if load32(source + 4) != size or stored > length:
         return False
-    return _call4(function, source, into, size, 1) == size
-
-
-def _store8(_typing: Any, _address: Any, _value: Any) -> Any:
-    """Make the intrinsic that writes one byte."""
-
-    def build(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        kind = ir.IntType(8)
-        pointer = builder.inttoptr(values[0], kind.as_pointer())
-        builder.store(builder.trunc(values[1], kind), pointer, align=1)
-        return ir.IntType(64)(0)
-
-    return types.int64(types.int64, types.int64), build
-
-
-_store: Any = intrinsic(_store8)
+    ordered = flags & 6 == 0 and (flags & 1 == 0 or load8(source + 3) == 1)
+    if flags >> 5 == BLOSC_LZ4 and ordered and undo_blosc_lz4(source, stored, into, size, flags):
+        return True
+    before = load8(source + 2)
+    store8(source + 2, flags)
+    done = _call4(function, source, into, size, 1) == size
+    store8(source + 2, before)
+    return done
 
 
 @compiled
 def undo_blosc(function: int, source: int, length: int, into: int, size: int, flags: int) -> Any:
     """Decode a chunk as if its header had other flags, and leave the header as it was."""
-    before = load8(source + 2)
-    _store(source + 2, flags)
-    done = _blosc(function, source, length, into, size)
-    _store(source + 2, before)
-    return done
+    return _blosc(function, source, length, into, size, flags)
+
+
+@inlined
+def _lz4(function: int, source: int, length: int, into: int, size: int) -> Any:
+    """Undo LZ4 behind the size of what comes of it."""
+    if length <= _LZ4_HEADER or load32(source) != size:
+        return False
+    if undo_lz4(source + _LZ4_HEADER, length - _LZ4_HEADER, into, size):
+        return True
+    return _call4(function, source + _LZ4_HEADER, into, length - _LZ4_HEADER, size) == size
 
 
 @inlined
@@ -218,8 +219,8 @@ def decode_many(
 ) -> Any:
     """Decode chunks of one size, one behind the other, and return how many could be.
 
-    Nothing is written beyond ``size`` bytes a chunk, and a chunk that decodes to another
-    number of bytes is not good.
+    A chunk that decodes to another number of bytes is not good. Up to `SLACK` bytes behind a
+    chunk may be written, and behind a stored chunk be read.
 
     Parameters
     ----------
@@ -240,14 +241,9 @@ def decode_many(
         elif kind == ZSTD:
             done = _call5_long(function, context, target, size, source, length) == size
         elif kind == LZ4:
-            done = (
-                length > _LZ4_HEADER
-                and load32(source) == size
-                and _call4(function, source + _LZ4_HEADER, target, length - _LZ4_HEADER, size)
-                == size
-            )
-        elif kind == BLOSC:
-            done = _blosc(function, source, length, target, size)
+            done = _lz4(function, source, length, target, size)
+        elif kind == BLOSC and length >= _BLOSC_HEADER:
+            done = _blosc(function, source, length, target, size, load8(source + 2))
         elif kind in (GZIP, ZLIB):
             done = _deflated(function, context, source, length, target, size, sizes)
         good[i] = 1 if done else 0

@@ -22,6 +22,8 @@ __all__ = [
     "POPCOUNTS",
     "add64",
     "clear_lowest",
+    "copy16",
+    "copy64",
     "cover",
     "increment32",
     "increment64",
@@ -40,6 +42,8 @@ __all__ = [
     "run_ends16",
     "run_ends32",
     "run_ends64",
+    "start_match",
+    "store8",
     "store32",
     "store64",
     "subtract",
@@ -222,6 +226,29 @@ def _build_prefetch(builder: Any, arguments: list[Any]) -> None:
     builder.call(function, [builder.inttoptr(arguments[0], pointer), *hints])
 
 
+def _copier(size: int) -> Any:
+    """Make ``copy(into, source)``: so many bytes, read before they are written."""
+    kind = ir.VectorType(_INT8, size)
+    return _intrinsic(
+        2, lambda builder, args: _write(builder, _read(builder, args[1], kind), args[0])
+    )
+
+
+def _build_start_match(builder: Any, arguments: list[Any]) -> None:
+    """Write 64 bytes: those that lie ``offset`` before, or a word of them again and again.
+
+    ``start_match(out, offset, kept, repeat)``; the word is what ``kept`` leaves of the 8 bytes
+    at ``out - offset``, times ``repeat``, unless that is 0.
+    """
+    out, offset, kept, repeat = arguments
+    source = builder.sub(out, offset)
+    word = builder.mul(builder.and_(_read(builder, source, _INT64), kept), repeat)
+    kind = _lanes(64)
+    is_copy = builder.sext(builder.icmp_unsigned("==", repeat, _constant(0)), _INT64)
+    copied = builder.and_(_read(builder, source, kind), _spread(builder, is_copy, kind))
+    _write(builder, builder.or_(copied, _spread(builder, word, kind)), out)
+
+
 def _build_nonzero_bytes(builder: Any, arguments: list[Any]) -> Any:
     lanes = _read(builder, arguments[0], _lanes(8))
     return _ones(
@@ -293,7 +320,9 @@ def _coverer(labels: int) -> Any:
 
 
 load8, load16, load32, load64 = (_loader(bits) for bits in (8, 16, 32, 64))
-store32, store64 = (_storer(bits) for bits in (32, 64))
+store8, store32, store64 = (_storer(bits) for bits in (8, 32, 64))
+copy16, copy64 = (_copier(size) for size in (16, 64))
+start_match = _intrinsic(4, _build_start_match)
 increment32, increment64 = (_incrementer(bits) for bits in (32, 64))
 run_ends8, run_ends16, run_ends32, run_ends64 = (_run_ends(bits) for bits in (8, 16, 32, 64))
 narrow32, narrow64 = (_narrower(bits) for bits in (32, 64))

@@ -48,11 +48,16 @@ _SLOT_BYTES = 1 << 20
 """Decoded bytes that are counted at once: a part of the second-level cache."""
 
 _MOST_CHUNKS = 128
+_PAGE_BYTES = 2 << 20
+"""Decoded chunks begin where a large page of memory may: NumPy asks for such pages."""
+
 _GAP_BYTES = 64 << 10
 """Chunks of a shard that are no farther apart are read at once."""
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _PADDING = 64
+"""Decoders write, and read, so far beyond what they are asked for."""
+
 _REST_BYTES = 4096
 """More than the kernels for planes ask for, without importing them for the question."""
 
@@ -115,8 +120,11 @@ class Scratch:
         self.chunks = max(1, min(_BATCH_BYTES // size, _MOST_CHUNKS))
         self.slots = max(1, min(_SLOT_BYTES // size, self.chunks))
         self.capacity = chain.limit + 1 + min((self.chunks - 1) * size, _BATCH_BYTES)
-        self.stored = np.empty(self.capacity, np.uint8)
-        self.decoded = np.empty(self.slots * chain.size + _PADDING, np.uint8)
+        room = self.slots * chain.size + _PADDING
+        memory = np.empty(_PAGE_BYTES + room + self.capacity + _PADDING, np.uint8)
+        begin = -memory.ctypes.data % _PAGE_BYTES
+        self.decoded = memory[begin : begin + room]
+        self.stored = memory[begin + room :][: self.capacity]
         self.rest = np.empty(_REST_BYTES, np.uint8)
         self.offsets = np.zeros(self.chunks, np.int64)
         self.lengths = np.zeros(self.chunks, np.int64)

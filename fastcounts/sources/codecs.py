@@ -560,20 +560,22 @@ def _tries_well(decoder: NativeDecoder) -> bool:
 
     names = {getattr(native, entry.kind): name for name, entry in _NATIVE.items()}
     content = np.tile(np.arange(64, dtype=np.uint8), 64)
-    stored = np.frombuffer(bytes(get_codec({"id": names[decoder.kind]}).encode(content)), np.uint8)
+    encoded = bytes(get_codec({"id": names[decoder.kind]}).encode(content))
+    stored = np.frombuffer(encoded + bytes(native.SLACK), np.uint8)
     for size, wanted in ((content.size, 1), (content.size - 64, 0), (content.size + 64, 0)):
-        out, good = np.zeros(content.size + 64, np.uint8), np.zeros(1, np.int64)
+        room = max(size, content.size) + native.SLACK
+        out, good = np.zeros(2 * room, np.uint8), np.zeros(1, np.int64)
         native.decode_many(
             decoder.kind,
             decoder.function,
             decoder.context,
             np.array([stored.ctypes.data]),
-            np.array([stored.size]),
+            np.array([len(encoded)]),
             out.ctypes.data,
             size,
             np.zeros(2, np.int64),
             good,
         )
-        if good[0] != wanted or (wanted and (out[:size] != content).any()) or out[size:].any():
+        if good[0] != wanted or (wanted and (out[:size] != content).any()) or out[room:].any():
             return False
     return True

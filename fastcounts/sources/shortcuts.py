@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Shortcuts"]
 
-_FLUSH_PIXELS = 4 << 20
+_FLUSH_PIXELS = 32 << 20
 _MOST_PAIRED = 2**30
 _WORTH = 8
 """A chunk is looked up where its stored bytes are fewer by such a factor."""
@@ -113,19 +113,19 @@ class Shortcuts:
         """Make what has been counted ready to be handed over."""
         if not self._boxes:
             return
-        patterns = [np.flatnonzero(self._bins[0])]
-        pixels = [self._bins[0][patterns[0]]]
+        sums = self._bins[0].copy()
         if self._bytes is not None:
-            for column, found in zip((patterns, pixels), self._bytes.drain(), strict=True):
-                column.append(found)
-        labels, numbers, _ = interpret(
-            np.concatenate(patterns).astype(np.uint64), np.concatenate(pixels), self._dtype
-        )
-        sets = [as_labels(labels), *(known.labels for known, _ in self._known.values())]
-        sums = [numbers, *(known.pixels * times for known, times in self._known.values())]
-        together, (totals,) = sum_by_label(sets, [sums])
+            patterns, pixels = self._bytes.drain()
+            sums[patterns] += pixels
+        patterns = np.flatnonzero(sums)
+        labels, pixels, _ = interpret(patterns.astype(np.uint64), sums[patterns], self._dtype)
+        together = as_labels(labels)
+        if self._known:
+            sets = [together, *(known.labels for known, _ in self._known.values())]
+            columns = [pixels, *(known.pixels * times for known, times in self._known.values())]
+            together, (pixels,) = sum_by_label(sets, [columns])
         nodata = sum(known.nodata * times for known, times in self._known.values())
-        known = Known(together, totals, nodata, self._repeated)
+        known = Known(together, pixels, nodata, self._repeated)
         self.ready.append(Pile(self._boxes, None, known))
         self._boxes, self._repeated = [], 0
         self._bins[0] = 0
