@@ -14,6 +14,8 @@ The formats are those of LZ4's and c-blosc's documents (``lz4_Block_format.md``,
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastcounts.kernels.jit import shared
@@ -31,6 +33,7 @@ _LEAST_END = 12
 """The last match begins at least so many bytes before the end of what is decoded."""
 
 _LAST_LITERALS = 5
+_TOO_LONG = 1 << 62
 _HEADER = 16
 _MOST_SPLITS = 16
 _LEAST_SPLIT = 128
@@ -78,6 +81,19 @@ def _copy_match(out: int, offset: int, size: int) -> None:
 
 
 @shared
+def _longer(size: int, source: int, end: int) -> Any:
+    """Add the bytes in which a length goes on; return more than any block has if they end."""
+    more = np.int64(255)
+    while more == 255:
+        if source >= end:
+            return np.int64(_TOO_LONG), source
+        more = load8(source)
+        source += 1
+        size += more
+    return size, source
+
+
+@shared
 def undo_lz4(source: int, length: int, into: int, size: int) -> bool:
     """Decode a block to exactly ``size`` bytes; say whether that could be done.
 
@@ -93,13 +109,7 @@ def undo_lz4(source: int, length: int, into: int, size: int) -> bool:
         source += 1
         literals = token >> 4
         if literals == 15:
-            more = np.int64(255)
-            while more == 255:
-                if source >= end:
-                    return False
-                more = load8(source)
-                source += 1
-                literals += more
+            literals, source = _longer(literals, source, end)
         if literals > end - source or literals > stop - out:
             return False
         last = literals + 8 > end - source or literals + _LEAST_END > stop - out
@@ -118,12 +128,8 @@ def undo_lz4(source: int, length: int, into: int, size: int) -> bool:
         extra &= -is_long
         size_of_match += 4 + extra
         source += 2 + is_long
-        while extra == 255:
-            if source >= end:
-                return False
-            extra = load8(source)
-            source += 1
-            size_of_match += extra
+        if extra == 255:
+            size_of_match, source = _longer(size_of_match, source, end)
         if offset > out - into or size_of_match > stop - out - _LAST_LITERALS:
             return False
         near = min(offset, _FAR)
