@@ -158,7 +158,7 @@ def list_keys(store_path: StorePath, grid: Grid, prefix: str, mark: str) -> List
     grid : its chunks, or shards.
     prefix, mark : what the keys begin with, and what stands between coordinates.
     """
-    rank = len(grid.shape)
+    rank, folder = len(grid.shape), prefix[: prefix.rfind("/") + 1]
     depth, pages = cheapest(grid) if mark == "/" and _is_bucket(store_path.store) else (0, 0)
     if not depth:
         every = prod(-(-n // m) for n, m in zip(grid.shape, grid.chunks, strict=True))
@@ -172,7 +172,7 @@ def list_keys(store_path: StorePath, grid: Grid, prefix: str, mark: str) -> List
 
     def list_corners(prefixes: Iterable[Sequence[int]]) -> Iterator[tuple[int, ...]]:
         starts = ("".join(f"{number}/" for number in corner) for corner in prefixes)
-        keys = _keys_below(store_path, (prefix + start for start in starts))
+        keys = _keys_below(store_path, (folder + start for start in starts))
         return key_corners(keys, prefix, mark, rank)
 
     dense = 1.0 if pages > _SAMPLE_PAGES else None
@@ -180,7 +180,7 @@ def list_keys(store_path: StorePath, grid: Grid, prefix: str, mark: str) -> List
 
 
 def _is_bucket(store: Store) -> bool:
-    """Whether a store lists what is below a prefix without looking at the rest."""
+    """Whether a store lists what is below a folder without looking at the rest."""
     return type(store).__name__ == "ObjectStore"
 
 
@@ -197,8 +197,8 @@ def _is_listed(store: Store) -> bool:
     return type(getattr(store, "store", None)).__name__ != "HTTPStore"
 
 
-def _keys_below(store_path: StorePath, prefixes: Iterable[str]) -> Iterator[str]:
-    """The keys that begin with any of some prefixes, a few of which are asked for at once.
+def _keys_below(store_path: StorePath, folders: Iterable[str]) -> Iterator[str]:
+    """The keys below some folders, a few of which are asked for at once.
 
     Only one page of each is held.
 
@@ -208,7 +208,7 @@ def _keys_below(store_path: StorePath, prefixes: Iterable[str]) -> Iterator[str]
         If the store refuses to list, or fails.
     """
     base = f"{store_path.path}/" if store_path.path else ""
-    waiting = iter(prefixes)
+    waiting = iter(folders)
     while some := list(islice(waiting, _together())):
         streams = [store_path.store.list_prefix(base + one) for one in some]
         while streams:
