@@ -74,7 +74,6 @@ class Bucket:
         self.status: dict[str, list[int]] = {}
         self.asked: list[tuple[str, str]] = []
         self.unsigned = 0
-        self.needs_signature = False
 
     def reset(self) -> None:
         self.__init__()  # type: ignore[misc]
@@ -113,8 +112,6 @@ def bucket_server() -> Iterator[Bucket]:
             bucket.asked.append((self.command, self.path))
             if "Authorization" not in self.headers:
                 bucket.unsigned += 1
-                if bucket.needs_signature:
-                    return 403, {}, b""
             for pattern, statuses in bucket.status.items():
                 if statuses and re.search(pattern, self.path):
                     return statuses.pop(0), {}, b""

@@ -277,7 +277,7 @@ def fetch_error(what: str, error: BaseException) -> ReadError:
         return ReadError(f"{what} cannot be fetched: {_words(error)}")
     return ForbiddenChunk(
         f"{what} is forbidden (403): {_words(error)}; where the store answers so for keys that do "
-        "not exist, forbidden='missing' takes it for missing"
+        "not exist, forbidden='missing' (--forbidden missing) takes it for missing"
     )
 
 

@@ -99,6 +99,8 @@ def _open(target: Any, path: str, url: str = "") -> Array | zarr.Group:
     except (OSError, BadZipFile) as error:
         raise ReadError(f"{name}: {_reason(error)}") from None
     except Exception as error:  # noqa: BLE001  metadata may be wrong in any way
+        if is_forbidden(error) or type(error).__module__.startswith("obstore"):
+            raise ReadError(f"{name}: {_reason(error)}") from None
         repaired = _with_letter_orders(target)
         if repaired is None:
             raise UnsupportedSource(
