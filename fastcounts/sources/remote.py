@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
@@ -45,27 +46,45 @@ _WHOLE_BYTES = 256 << 20
 """A shard that decodes to no more is fetched at once where all of it is wanted."""
 
 
+_OBSTORE = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "http", "https")
+"""Schemes that obstore serves; fsspec is asked for all others, and for its own ``memory``."""
+
+
+_AZURE_ACCOUNT = ("AZURE_STORAGE_ACCOUNT_NAME", "devstoreaccount1")
+"""Where obstore finds the account, and that of the emulator.
+
+It cannot put a store into words, as zarr's messages do, unless it is told the account as well.
+"""
+
+
 def open_url(url: str) -> Store:
     """The store that a URL names; credentials are found as its library always finds them.
+
+    obstore asks a server that is overloaded or breaks off again, ten times and for three minutes
+    at most; who wants it otherwise opens a store and passes that.
 
     Raises
     ------
     MissingExtra
-        If no library for it is installed.
+        If obstore, or fsspec, is not installed.
     UnsupportedSource
-        If no library knows such a URL.
+        If no library knows such a URL, or fsspec needs another one for it.
     """
+    scheme = url.partition(":")[0].lower()
+    if scheme not in _OBSTORE:
+        return _open_with_fsspec(url)
     try:
         from obstore.store import from_url
         from zarr.storage import ObjectStore
     except ImportError:
         return _open_with_fsspec(url)
     try:
-        plain: Any = {"client_options": {"allow_http": True}} if url.startswith("http:") else {}
-        return ObjectStore(from_url(url, **plain), read_only=True)
+        plain: Any = {"client_options": {"allow_http": True}} if scheme == "http" else {}
+        store = from_url(url, **plain)
+        if type(store).__name__ == "AzureStore" and "account_name" not in store.config:
+            store = from_url(url, account_name=os.environ.get(*_AZURE_ACCOUNT))
+        return ObjectStore(store, read_only=True)
     except Exception as error:  # noqa: BLE001  obstore has errors of many kinds
-        if "scheme" in str(error).lower() or "recognise" in str(error).lower():
-            return _open_with_fsspec(url)
         raise UnsupportedSource(f"{url}: {_words(error)}") from None
 
 
@@ -73,9 +92,15 @@ def _open_with_fsspec(url: str) -> Store:
     from zarr.storage import FsspecStore
 
     try:
-        return FsspecStore.from_url(url, read_only=True)
+        import fsspec  # noqa: F401  it is all that the extra promises
     except ImportError as error:
         raise MissingExtra(f"{url}: {error}", "cloud") from None
+    try:
+        return FsspecStore.from_url(url, read_only=True)
+    except ImportError as error:
+        if url.partition(":")[0].lower() in _OBSTORE:
+            raise MissingExtra(f"{url}: {error}", "cloud") from None
+        raise UnsupportedSource(f"{url}: {error}") from None
     except ValueError as error:
         raise UnsupportedSource(f"{url}: {error}") from None
 
