@@ -275,7 +275,8 @@ class ZarrSource(Source):
             return None
         try:
             found = listing.present(start, stop)
-        except OSError:  # what cannot be listed may be readable
+        except OSError as error:  # what cannot be listed may be readable
+            _LOG.info("%s: cannot be listed: %s", self._arrays[array].name, error)
             self._listings[array, grid] = found = None
         if found is None:
             return None
