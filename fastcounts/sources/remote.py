@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from importlib import import_module
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -92,7 +93,7 @@ def _open_with_fsspec(url: str) -> Store:
     from zarr.storage import FsspecStore
 
     try:
-        import fsspec  # noqa: F401  it is all that the extra promises
+        import_module("fsspec")
     except ImportError as error:
         raise MissingExtra(f"{url}: {error}", "cloud") from None
     try:
