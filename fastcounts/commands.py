@@ -14,7 +14,7 @@ import click
 
 from fastcounts import console
 from fastcounts.counts import Counts
-from fastcounts.engine import MISSING, ON_ERROR, Request, run
+from fastcounts.engine import FORBIDDEN, MISSING, ON_ERROR, Request, run
 from fastcounts.errors import IncompleteCounts, OptionError
 from fastcounts.export import FORMATS, render
 from fastcounts.files import write_whole
@@ -52,6 +52,9 @@ def _print_json(data: Any) -> None:
 @click.option("--region", metavar="0:10,:,0:512", help="The part of each array to count.")
 @click.option("--all", "every", is_flag=True, help="All label arrays of a Zarr group.")
 @click.option("--missing", type=click.Choice(MISSING), default="fill", help="Absent Zarr chunks.")
+@click.option(
+    "--forbidden", type=click.Choice(FORBIDDEN), default="raise", help="Chunks that answer 403."
+)
 @click.option("--on-error", type=click.Choice(ON_ERROR), default="raise", help="Unreadable blocks.")
 @click.option("--strict", is_flag=True, help="A label of no class is an error (exit code 1).")
 @click.option(
@@ -82,6 +85,8 @@ def count(sources: tuple[str, ...], as_json: bool, output: str | None, **given: 
     _show_counts(counts, as_json)
     if (skipped := counts.provenance["runs"][0].get("skipped")) and not as_json:
         _note(f"{skipped} files are no masks and were passed over")
+    if (forbidden := counts.provenance["runs"][0].get("forbidden")) and not as_json:
+        _note(f"{forbidden} chunks are forbidden (403) and were taken for missing")
     return _failures(counts)
 
 

@@ -11,6 +11,7 @@
     │   ├── UnsupportedSource (TypeError)      what is there holds no labels
     │   ├── AmbiguousSource (ValueError)       several label arrays, and none was named
     │   ├── ReadError (OSError)                a block that cannot be read or decoded
+    │   │   └── ForbiddenChunk                 a chunk that the store forbids to read (403)
     │   └── MissingChunk (OSError)             a chunk that does not exist and may not be guessed
     ├── LabelError (ValueError)                pixels that are no labels
     │   ├── NonIntegralLabel                   a fraction, an infinity, or beyond 2**53
@@ -40,6 +41,7 @@ __all__ = [
     "CountsError",
     "CountsOverflow",
     "FastcountsError",
+    "ForbiddenChunk",
     "FormatError",
     "IncompatibleCounts",
     "IncompleteCounts",
@@ -112,6 +114,10 @@ class AmbiguousSource(SourceError, ValueError):
 
 class ReadError(SourceError, OSError):
     """A block cannot be read or decoded."""
+
+
+class ForbiddenChunk(ReadError):
+    """A chunk that the store forbids to read; a bucket may answer so for one that is not there."""
 
 
 class MissingChunk(SourceError, OSError):

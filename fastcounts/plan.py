@@ -34,8 +34,17 @@ TABLE_BYTES = 4 << 20
 HOLE_UNITS = 1 << 16
 """Units of which it is asked at once which exist."""
 
+BATCH_BYTES = 10 << 20
+"""What a worker takes to read several small chunks at once, stored and decoded."""
+
+AHEAD_BYTES = 64 << 20
+"""Decoded bytes of the chunks that a worker has asked a store for and not got to yet."""
+
 _COPIES = 3
 """Stored bytes, decoded bytes, and the array they are put into."""
+
+_FETCHED_COPIES = 5
+"""The same, and what a store answers, twice while it arrives."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class ArrayInfo:
         unit, or None where a unit is read whole.
     digest : of the metadata; another digest means other data.
     is_view : whether a block is a view that costs no memory.
+    is_fetched : whether blocks are asked for ahead of being counted, and held until then.
     stored_bytes : on disk, where that is known.
     """
 
@@ -65,6 +75,7 @@ class ArrayInfo:
     inner: tuple[int, ...] | None
     digest: str
     is_view: bool = False
+    is_fetched: bool = False
     stored_bytes: int | None = None
 
 
@@ -107,7 +118,10 @@ class Plan:
     is_part : whether the run was split into parts.
     workers : how many blocks are held at once.
     most_bytes : the largest block, decoded.
-    peak_bytes : memory that counting will take, at most, beside the interpreter.
+    reading_bytes : memory that one worker reads with: its block, stored and decoded, chunks that
+        are read together, and what is fetched ahead.
+    peak_bytes : memory that counting will take, at most, beside the interpreter: what all workers
+        read with, and their tables.
     """
 
     arrays: tuple[ArrayInfo, ...]
@@ -117,6 +131,7 @@ class Plan:
     is_part: bool
     workers: int
     most_bytes: int
+    reading_bytes: int
     peak_bytes: int
 
     @cached_property
@@ -329,19 +344,33 @@ def make_plan(
     sizes = [_block_bytes(info, grid) for info, grid in zip(arrays, grids, strict=True)]
     smallest = max((least for least, _ in sizes), default=0)
     wanted = max((most for _, most in sizes), default=0)
+    copies = _FETCHED_COPIES if any(info.is_fetched for info in arrays) else _COPIES
+    beside = max(map(_beside_bytes, arrays, grids), default=0)
     tables = TABLE_BYTES + _open_bytes(arrays, grids, items)
     workers = min(workers, max(share[1] - share[0], 1))
     if memory is not None:
-        needed = smallest * _COPIES + tables
+        needed = smallest * copies + tables
         if memory < needed:
             raise MemoryBudgetError(
                 f"memory: {memory} bytes cannot hold one block; {needed} would do"
             )
         workers = min(workers, memory // needed)
-        room = (memory // workers - tables) // _COPIES
-        wanted = min(wanted, max(room, smallest))
-    peak = workers * (wanted * _COPIES + tables)
-    return Plan(tuple(arrays), grids, items, share, part is not None, workers, wanted, peak)
+        room = memory // workers - tables
+        least = min(beside, (room - smallest * copies) // 2)
+        wanted = min(wanted, max((room - least) // copies, smallest))
+        beside = min(beside, room - wanted * copies)
+    reading = wanted * copies + beside
+    return Plan(
+        arrays=tuple(arrays),
+        grids=grids,
+        items=items,
+        share=share,
+        is_part=part is not None,
+        workers=workers,
+        most_bytes=wanted,
+        reading_bytes=reading,
+        peak_bytes=workers * (reading + tables),
+    )
 
 
 def _grid(info: ArrayInfo, items: int | str, region: Any) -> Grid:
@@ -398,6 +427,14 @@ def _block_bytes(info: ArrayInfo, grid: Grid) -> tuple[int, int]:
     inner = unit if info.inner is None else prod(info.inner)
     size = info.dtype.itemsize
     return inner * size, max(min(unit * size, BLOCK_BYTES), inner * size)
+
+
+def _beside_bytes(info: ArrayInfo, grid: Grid) -> int:
+    """Bytes of the chunks that are read or fetched beside the one that is counted."""
+    if info.is_view:
+        return 0
+    most = BATCH_BYTES + (AHEAD_BYTES if info.is_fetched else 0)
+    return min(most, _COPIES * grid.pixels * info.dtype.itemsize)
 
 
 def _open_bytes(arrays: Sequence[ArrayInfo], grids: Sequence[Grid], items: int | str) -> int:

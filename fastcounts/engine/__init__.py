@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fastcounts.engine.counting import count, count_delayed, run
 from fastcounts.engine.events import Advanced, BlockFailed, Event, Finished, Started
-from fastcounts.engine.request import MISSING, ON_ERROR, Request
+from fastcounts.engine.request import FORBIDDEN, MISSING, ON_ERROR, Request
 
 __all__ = [
+    "FORBIDDEN",
     "MISSING",
     "ON_ERROR",
     "Advanced",

@@ -57,6 +57,10 @@ class Collector:
     plan : of the run; a collector that only joins others needs none.
     options : of the run.
     keep_items : whether to keep a table of items.
+
+    Attributes
+    ----------
+    forbidden : chunks that a store forbids to read, and that were taken for missing.
     """
 
     def __init__(self, plan: Plan | None, options: Options, keep_items: bool) -> None:
@@ -68,6 +72,7 @@ class Collector:
         self._strangers = _Totals()
         self._places = Places(options.item_axis)
         self._open: dict[tuple[ItemKey, int], OpenItem] = {}
+        self.forbidden = 0
         self._sums = dict.fromkeys(("total", "filled", "nodata", "missing", "failed"), 0)
 
     def add(self, partial: Partial) -> int:
@@ -78,6 +83,7 @@ class Collector:
         self._strangers.add(partial.unexpected_labels, partial.unexpected_pixels)
         for name in ("filled", "nodata", "missing", "failed"):
             self._sums[name] += getattr(partial, name)
+        self.forbidden += partial.forbidden
         pixels = int(partial.seen.sum())
         self._sums["total"] += pixels
         if partial.numbers.size:
@@ -94,6 +100,7 @@ class Collector:
         self._strangers.add(*other._strangers.result())
         self._places.join(other._places)
         self._presence.join(other._presence)
+        self.forbidden += other.forbidden
         for name in self._sums:
             self._sums[name] += other._sums[name]
         for place, item in other._open.items():

@@ -45,6 +45,7 @@ def count(
     keep_items: bool = False,
     region: Any = None,
     missing: str = "fill",
+    forbidden: str = "raise",
     on_error: str = "raise",
     strict: bool = False,
     part: tuple[int, int] | None = None,
@@ -71,13 +72,17 @@ def count(
     region : the part to count: a slice, ``(start, stop)`` pair or number an axis.
     missing : a Zarr chunk that does not exist: ``"fill"`` counts its fill value, ``"separate"``
         keeps its pixels apart, ``"raise"`` stops.
+    forbidden : a Zarr chunk that its store forbids to read (403): ``"raise"`` takes it for a block
+        that cannot be read, ``"missing"`` for one that does not exist, which is what buckets that
+        may not be listed answer for those; the provenance says how many there were.
     on_error : a block that cannot be read: ``"raise"`` stops, ``"record"`` puts its pixels under
         ``failed`` and goes on.
     strict : whether an unexpected label stops.
     part : ``(i, N)``: count the i-th of N shares, the same whoever runs it.
     source_id : the name of the data wherever it lies, in place of its path.
     workers : threads; by default one for each processor that may be used.
-    memory : the budget of this process, in bytes or as text such as ``"512MB"``.
+    memory : the budget of this process, in bytes or as text such as ``"512MB"``, for what is read,
+        fetched ahead and counted; the interpreter and its libraries come on top.
     scheduler : where to count: None (a Dask array where Dask computes, everything else in threads),
         ``"threads"``, ``"dask"`` (the active client), a ``distributed.Client``, the address of a
         scheduler, ``"local"`` (a cluster on this machine, for this count), or the name of one of
@@ -119,6 +124,7 @@ def count(
         keep_items=keep_items,
         region=region,
         missing=missing,
+        forbidden=forbidden,
         on_error=on_error,
         strict=strict,
         part=part,
@@ -243,6 +249,8 @@ def _run_source(request: Request, source: Source, tell: Listener) -> Counts:
         workers=request.threads,
         memory=request.memory,
     )
+    if request.memory is not None:
+        source.keep_within(plan.reading_bytes)
     if plan.pixels > MOST_PIXELS:
         raise CountsOverflow(f"{plan.pixels} pixels are more than int64 holds")
     failures = [BlockFailed(name, None, None, reason) for name, reason in source.unreadable]
@@ -255,6 +263,8 @@ def _run_source(request: Request, source: Source, tell: Listener) -> Counts:
     seconds = time.perf_counter() - clock
     tell(Finished(plan.pixels, seconds))
     run = _provenance(plan, source, request.part, begun, seconds, failures)
+    if collector.forbidden:
+        run["forbidden"] = collector.forbidden
     return collector.finish({"runs": [run]})
 
 

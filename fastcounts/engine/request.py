@@ -10,9 +10,10 @@ from fastcounts.classes import Options, as_integer
 from fastcounts.engine.tallying import Policy
 from fastcounts.errors import OptionError
 
-__all__ = ["MISSING", "ON_ERROR", "Request"]
+__all__ = ["FORBIDDEN", "MISSING", "ON_ERROR", "Request"]
 
 MISSING = ("fill", "separate", "raise")
+FORBIDDEN = ("raise", "missing")
 ON_ERROR = ("raise", "record")
 
 
@@ -50,6 +51,7 @@ class Request:
         classes: Any = None,
         items: Any = "auto",
         missing: str = "fill",
+        forbidden: str = "raise",
         on_error: str = "raise",
         strict: bool = False,
         workers: int | None = None,
@@ -66,7 +68,10 @@ class Request:
         if not isinstance(strict, bool):
             raise OptionError(f"strict: expected True or False, got {strict!r}")
         policy = Policy(
-            _one_of("missing", missing, MISSING), _one_of("on_error", on_error, ON_ERROR), strict
+            _one_of("missing", missing, MISSING),
+            _one_of("on_error", on_error, ON_ERROR),
+            strict,
+            _one_of("forbidden", forbidden, FORBIDDEN),
         )
         return cls(
             target,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from math import isnan
@@ -24,7 +25,13 @@ from fastcounts.classes import (
 )
 from fastcounts.engine.events import BlockFailed
 from fastcounts.engine.places import Places
-from fastcounts.errors import MissingChunk, NonIntegralLabel, UnexpectedLabel
+from fastcounts.errors import (
+    ForbiddenChunk,
+    MissingChunk,
+    NonIntegralLabel,
+    ReadError,
+    UnexpectedLabel,
+)
 from fastcounts.grid import Box, volume
 from fastcounts.items import ItemKey
 from fastcounts.ledger import PLACES
@@ -51,6 +58,7 @@ class Policy:
     missing: str = "fill"
     on_error: str = "raise"
     strict: bool = False
+    forbidden: str = "raise"
 
 
 def _none() -> Pixels:
@@ -69,6 +77,7 @@ class Partial:
     offsets, labels, pixels : class and ignored labels of each item, as sparse rows.
     unexpected_labels, unexpected_pixels : labels of no class.
     filled, nodata, missing, failed : pixels.
+    forbidden : chunks that a store forbids to read, and that were taken for missing.
     failure : what could not be read, if that is what this is about.
     places : where unexpected labels stand, once, at the end.
     """
@@ -85,6 +94,7 @@ class Partial:
     nodata: int = 0
     missing: int = 0
     failed: int = 0
+    forbidden: int = 0
     failure: BlockFailed | None = None
     places: Places | None = None
 
@@ -159,6 +169,7 @@ class Tallier:
         self._seen = 0
         self._nodata = 0
         self._missing = 0
+        self._forbidden = 0
         self._fill: dict[int, int] = {}
         self._known: list[Known] = []
         self._boxes: list[Box] = []
@@ -200,11 +211,19 @@ class Tallier:
         self._send_ready()
         self._told = 0.0
         self._account(0)
+        if self._forbidden:
+            self._send(
+                Partial(0, _none(), _none(), np.zeros(1, np.int64), forbidden=self._forbidden)
+            )
+            self._forbidden = 0
         if self._places.found:
             self._send(Partial(0, _none(), _none(), np.zeros(1, np.int64), places=self._places))
 
     def _count_found(self, array: int, piece: Piece) -> None:
         """Count a piece, whatever is known of it."""
+        if isinstance(piece.error, ForbiddenChunk) and self._policy.forbidden == "missing":
+            self._forbidden += 1
+            piece = Piece(piece.box, None, piece.key)
         if piece.error is not None:
             if self._policy.on_error == "raise":
                 raise piece.error
@@ -379,9 +398,11 @@ class Tallier:
         numbers = np.arange(hole.start, min(hole.stop, hole.start + hole.present.size + PLACES))
         absent = np.setdiff1d(numbers, hole.present, assume_unique=True)[:PLACES].tolist()
         first = [grid.box(number) for number in absent]
-        (piece, *_) = self._source.read(array, first[0])
-        if piece.pixels is not None:  # it has come to be since it was looked for
-            piece = Piece(first[0], None)
+        piece = Piece(first[0], None)
+        with suppress(ReadError):  # what the store calls such a chunk is all that is wanted
+            (found, *_) = self._source.read(array, first[0])
+            if found.pixels is None:  # else it has come to be since it was looked for
+                piece = found
         bounds = grid.bounds_of(hole.present)
         pixels = np.diff(bounds, axis=-1).prod(axis=(1, 2))
         ranges = list(grid.boxes(hole.start, hole.stop))
@@ -499,13 +520,22 @@ class Tallier:
         for box in self._boxes:
             if not self._places.wants(labels, key, box):
                 continue
-            for piece in self._source.read(array, box):
+            for piece in self._read_again(array, box):
                 pixels = piece.pixels
                 if pixels is None:
                     if self._policy.missing != "fill":
                         continue
                     pixels = self._as_filled(array, piece.box).pixels
                 self._places.look(labels, Piece(piece.box, pixels, piece.key), key)
+
+    def _read_again(self, array: int, box: Box) -> Iterable[Piece]:
+        """Read what was counted before."""
+        try:
+            return list(self._source.read(array, box))
+        except ForbiddenChunk:
+            if self._policy.forbidden == "raise":
+                raise
+            return [Piece(box, None)]
 
     def _is_class(self, label: int) -> bool:
         classes = self._options.classes

@@ -109,22 +109,29 @@ class Stored(NamedTuple):
 class Scratch:
     """What one thread needs to read and decode chunks of one chain, used again and again.
 
+    Parameters
+    ----------
+    chain : of the chunks.
+    room : bytes that the thread may read with, or None.
+
     Attributes
     ----------
     chunks : how many are read at once, at most.
     slots : how many of them can lie decoded side by side.
     """
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, room: int | None = None) -> None:
         size = max(chain.size, 1)
-        self.chunks = max(1, min(_BATCH_BYTES // size, _MOST_CHUNKS))
-        self.slots = max(1, min(_SLOT_BYTES // size, self.chunks))
-        self.capacity = chain.limit + 1 + min((self.chunks - 1) * size, _BATCH_BYTES)
-        room = self.slots * chain.size + _PADDING
-        memory = np.empty(_PAGE_BYTES + room + self.capacity + _PADDING, np.uint8)
+        batch = _BATCH_BYTES if room is None else min(_BATCH_BYTES, room // 6)
+        slot = _SLOT_BYTES if room is None else min(_SLOT_BYTES, room // 12)
+        self.chunks = max(1, min(batch // size, _MOST_CHUNKS))
+        self.slots = max(1, min(slot // size, self.chunks))
+        self.capacity = chain.limit + 1 + min((self.chunks - 1) * size, batch)
+        decoded = self.slots * chain.size + _PADDING
+        memory = np.empty(_PAGE_BYTES + decoded + self.capacity + _PADDING, np.uint8)
         begin = -memory.ctypes.data % _PAGE_BYTES
-        self.decoded = memory[begin : begin + room]
-        self.stored = memory[begin + room :][: self.capacity]
+        self.decoded = memory[begin : begin + decoded]
+        self.stored = memory[begin + decoded :][: self.capacity]
         self.rest = np.empty(_REST_BYTES, np.uint8)
         self.offsets = np.zeros(self.chunks, np.int64)
         self.lengths = np.zeros(self.chunks, np.int64)
@@ -308,7 +315,13 @@ class LocalChunks:
     chain, chunk, shape : of the array.
     key : gives the key of a chunk's coordinates.
     name : of the array, for messages.
+
+    Attributes
+    ----------
+    room : bytes that each thread may read with, or None.
     """
+
+    room: int | None = None
 
     def __init__(
         self,
@@ -337,7 +350,7 @@ class LocalChunks:
         axis : along which items lie, or None.
         known : whether labels will do where they are known without pixels.
         """
-        scratch = Scratch(self._decoding.chain)
+        scratch = Scratch(self._decoding.chain, self.room)
         shortcuts = Shortcuts(self._decoding, axis) if known else None
         waiting = iter(boxes)
         try:
@@ -579,7 +592,13 @@ class Shards:
     shape : of the array.
     key : gives the key of a shard's coordinates.
     name : of the array, for messages.
+
+    Attributes
+    ----------
+    room : bytes that each thread may read with, or None.
     """
+
+    room: int | None = None
 
     def __init__(
         self,
@@ -603,13 +622,13 @@ class Shards:
         self, boxes: Iterable[Box], axis: int | None = None, *, known: bool = False
     ) -> Iterator[Piece | Pile]:
         """Read shards, or parts of shards; each box lies in one; see `LocalChunks`."""
-        scratch = Scratch(self._decoding.chain)
+        scratch = Scratch(self._decoding.chain, self.room)
         shortcuts = Shortcuts(self._decoding, axis) if known else None
         for box, corner, key, file in self._files(boxes):
             if file is None:
                 yield Piece(box, None, key)
             elif isinstance(file, OSError):
-                yield self._broken(box, key, str(file.strerror or file))
+                yield self._broken(box, key, file)
             else:
                 try:
                     yield from self._read(file, box, corner, key, scratch, shortcuts)
@@ -635,7 +654,9 @@ class Shards:
         corner = [n // length for (n, _), length in zip(box, self._shard, strict=True)]
         return corner, self._key(corner)
 
-    def _broken(self, box: Box, key: str, reason: str) -> Piece:
+    def _broken(self, box: Box, key: str, reason: str | OSError) -> Piece:
+        if isinstance(reason, OSError):
+            reason = str(reason.strerror or reason)
         return Piece(
             box, None, key, error=ReadError(f"{self._name}: shard {key} cannot be read: {reason}")
         )
@@ -881,21 +902,28 @@ def list_chunks(array: Any, grid: Grid) -> Listing | None:
 
     rank, store_path = len(array.shape), array.store_path
     parts = key_parts(array.metadata, rank)
-    if grid.size < LEAST_CHUNKS or parts is None:
+    if parts is None:
         return None
     prefix, mark = parts
     if type(store_path.store) is not LocalStore:
+        from fastcounts.sources.remote import list_keys
+
+        return list_keys(store_path, grid, prefix, mark)
+    if grid.size < LEAST_CHUNKS:
         return None
     root: Path = Path(store_path.store.root) / store_path.path
 
-    def exists(corner: Sequence[int]) -> bool:
-        return (root / (prefix + mark.join(map(str, corner)))).exists()
+    def count_existing(corners: Sequence[Sequence[int]]) -> int:
+        return sum((root / (prefix + mark.join(map(str, one)))).exists() for one in corners)
 
     if mark == "/":
         corners = folder_corners(root, prefix.rstrip("/"), rank)
-        return Listing(grid, corners, exists, by_first=rank > 1)
+        return Listing(grid, corners, count_existing, depth=min(rank - 1, 1))
     every = prod(-(-n // m) for n, m in zip(grid.shape, grid.chunks, strict=True))
     if grid.size * 8 < every:
         return None
-    every_key = key_corners(names_in(root), prefix, mark, rank)
-    return Listing(grid, lambda _: every_key, exists, by_first=False)
+
+    def keys_in_folder(_: Iterable[Sequence[int]]) -> Iterator[tuple[int, ...]]:
+        return key_corners(names_in(root), prefix, mark, rank)
+
+    return Listing(grid, keys_in_folder, count_existing, depth=0)

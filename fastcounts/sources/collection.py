@@ -72,6 +72,11 @@ class Collection(Source):
         for source in self._sources:
             source.confirm()
 
+    def keep_within(self, reading_bytes: int) -> None:
+        """Tell every source."""
+        for source in self._sources:
+            source.keep_within(reading_bytes)
+
     def fill_value(self, array: int) -> Any:
         """What the source that has the array says."""
         source, place = self._places[array]

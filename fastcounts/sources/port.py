@@ -162,6 +162,14 @@ class Source(ABC):
             Naming what is gone.
         """
 
+    def keep_within(self, reading_bytes: int) -> None:  # noqa: B027  blocks may be all it holds
+        """Read with so much memory in each thread, where more would be faster.
+
+        Parameters
+        ----------
+        reading_bytes : enough for the blocks that will be asked for; see `Plan`.
+        """
+
     def fill_value(self, array: int) -> Any:
         """What elements of chunks that do not exist are worth; None if that is not known."""
         del array

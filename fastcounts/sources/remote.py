@@ -1,5 +1,8 @@
 """Chunks in any Zarr store: object stores, servers, archives, memory.
 
+Which chunks exist is asked page by page where that takes fewer requests than to read them, and
+where a listing can be believed; what a server does not list is simply read.
+
 Requests are made by zarr's own event loop, several at once, while threads decode; how many
 is zarr's ``async.concurrency``.  Object stores retry with backoff and slow down by
 themselves; what they give up on is an error of that chunk.
@@ -9,56 +12,80 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from importlib import import_module
 from itertools import islice
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import zarr
 from zarr.abc.store import RangeByteRequest, Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import _get_loop, sync
-from zarr.storage import StorePath
+from zarr.storage import StorePath, WrapperStore
 
-from fastcounts.errors import MissingExtra, ReadError, UnsupportedSource
-from fastcounts.grid import Box
+from fastcounts.errors import ForbiddenChunk, MissingExtra, ReadError, UnsupportedSource
+from fastcounts.grid import Box, Grid
+from fastcounts.plan import AHEAD_BYTES
 from fastcounts.sources.chunks import LocalChunks, Scratch, Shards, Stored, last_of
+from fastcounts.sources.listing import PAGE_KEYS, Listing, cheapest, key_corners
 from fastcounts.sources.port import Piece, Pile
 from fastcounts.sources.shortcuts import Shortcuts
 
-__all__ = ["StoreChunks", "StoreShards", "open_url"]
+__all__ = ["StoreChunks", "StoreShards", "fetch_error", "is_forbidden", "list_keys", "open_url"]
 
-_AHEAD_BYTES = 64 << 20
-"""Decoded bytes of the chunks that one thread has asked for and not got to yet."""
+Answer = TypeVar("Answer")
+
+_FORBIDDEN = 403
 
 _WHOLE_BYTES = 256 << 20
 """A shard that decodes to no more is fetched at once where all of it is wanted."""
 
 
+_OBSTORE = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "http", "https")
+"""Schemes that obstore serves; fsspec is asked for all others, and for its own ``memory``."""
+
+
+_AZURE_ACCOUNT = ("AZURE_STORAGE_ACCOUNT_NAME", "devstoreaccount1")
+"""Where obstore finds the account, and that of the emulator.
+
+It cannot put a store into words, as zarr's messages do, unless it is told the account as well.
+"""
+
+
 def open_url(url: str) -> Store:
     """The store that a URL names; credentials are found as its library always finds them.
+
+    obstore asks a server that is overloaded or breaks off again, ten times and for three minutes
+    at most; who wants it otherwise opens a store and passes that.
 
     Raises
     ------
     MissingExtra
-        If no library for it is installed.
+        If obstore, or fsspec, is not installed.
     UnsupportedSource
-        If no library knows such a URL.
+        If no library knows such a URL, or fsspec needs another one for it.
     """
+    scheme = url.partition(":")[0].lower()
+    if scheme not in _OBSTORE:
+        return _open_with_fsspec(url)
     try:
         from obstore.store import from_url
         from zarr.storage import ObjectStore
     except ImportError:
         return _open_with_fsspec(url)
     try:
-        plain: Any = {"client_options": {"allow_http": True}} if url.startswith("http:") else {}
-        return ObjectStore(from_url(url, **plain), read_only=True)
+        plain: Any = {"client_options": {"allow_http": True}} if scheme == "http" else {}
+        store = from_url(url, **plain)
+        if type(store).__name__ == "AzureStore" and "account_name" not in store.config:
+            store = from_url(url, account_name=os.environ.get(*_AZURE_ACCOUNT))
+        return ObjectStore(store, read_only=True)
     except Exception as error:  # noqa: BLE001  obstore has errors of many kinds
-        if "scheme" in str(error).lower() or "recognise" in str(error).lower():
-            return _open_with_fsspec(url)
         raise UnsupportedSource(f"{url}: {_words(error)}") from None
 
 
@@ -66,9 +93,15 @@ def _open_with_fsspec(url: str) -> Store:
     from zarr.storage import FsspecStore
 
     try:
-        return FsspecStore.from_url(url, read_only=True)
+        import_module("fsspec")
     except ImportError as error:
         raise MissingExtra(f"{url}: {error}", "cloud") from None
+    try:
+        return FsspecStore.from_url(url, read_only=True)
+    except ImportError as error:
+        if url.partition(":")[0].lower() in _OBSTORE:
+            raise MissingExtra(f"{url}: {error}", "cloud") from None
+        raise UnsupportedSource(f"{url}: {error}") from None
     except ValueError as error:
         raise UnsupportedSource(f"{url}: {error}") from None
 
@@ -91,13 +124,21 @@ class _Requests:
         with self._lock:
             self._readers -= 1
 
-    def room(self, size: int, own: int) -> int:
-        """How many requests for chunks of that size one thread may add to its own."""
-        together = int(zarr.config.get("async.concurrency") or 16)
+    def room(self, size: int, own: int, most: int | None) -> int:
+        """How many requests for chunks one thread may add to its own.
+
+        Parameters
+        ----------
+        size : decoded bytes of a chunk.
+        own : requests of the thread that are under way or waiting.
+        most : bytes that the thread may read with, or None.
+        """
+        ahead = AHEAD_BYTES if most is None else min(AHEAD_BYTES, most // 5)
+        together = _together()
         with self._lock:
             fair = -(-together // max(self._readers, 1))
             free = min(fair - own, together - self._under_way)
-        return max(1 - own, min(free, _AHEAD_BYTES // max(size, 1) - own))
+        return max(1 - own, min(free, ahead // max(size, 1) - own))
 
     def get(self, key: str, begin: int = 0, end: int | None = None) -> Future[Any]:
         """Ask for the bytes of a key, or some of them; the answer is None for no such key."""
@@ -125,10 +166,166 @@ class _Requests:
             return None
 
 
+# ---- which chunks exist ----
+
+_READS_A_PAGE = 32
+"""A page of keys is asked for where it may save so many reads: pages come one by one."""
+
+_SAMPLE_PAGES = 32
+"""A listing of no more pages is not worth a sample of chunks."""
+
+
+def list_keys(store_path: StorePath, grid: Grid, prefix: str, mark: str) -> Listing | None:
+    """What finds out which chunks of a grid exist; None where reading them is cheaper.
+
+    Parameters
+    ----------
+    store_path : where the array is.
+    grid : its chunks, or shards.
+    prefix, mark : what the keys begin with, and what stands between coordinates.
+    """
+    rank, folder = len(grid.shape), prefix[: prefix.rfind("/") + 1]
+    depth, pages = cheapest(grid) if mark == "/" and _is_bucket(store_path.store) else (0, 0)
+    if not depth:
+        every = prod(-(-n // m) for n, m in zip(grid.shape, grid.chunks, strict=True))
+        pages = -(-every // PAGE_KEYS)
+    if pages * _READS_A_PAGE > grid.size or not _is_listed(store_path.store):
+        return None
+
+    def count_existing(corners: Sequence[Sequence[int]]) -> int:
+        keys = [prefix + mark.join(map(str, corner)) for corner in corners]
+        return _answer(_count_existing([store_path / key for key in keys]))
+
+    def list_corners(prefixes: Iterable[Sequence[int]]) -> Iterator[tuple[int, ...]]:
+        starts = ("".join(f"{number}/" for number in corner) for corner in prefixes)
+        keys = _keys_below(store_path, (folder + start for start in starts))
+        return key_corners(keys, prefix, mark, rank)
+
+    dense = 1.0 if pages > _SAMPLE_PAGES else None
+    return Listing(grid, list_corners, count_existing, depth=depth, dense=dense)
+
+
+def _is_bucket(store: Store) -> bool:
+    """Whether a store lists what is below a folder without looking at the rest."""
+    return type(store).__name__ == "ObjectStore"
+
+
+def _is_listed(store: Store) -> bool:
+    """Whether a store lists all of its keys, one by one.
+
+    Web servers answer with whatever their folders show; fsspec lists from a cache, which may be
+    old, and all at once.
+    """
+    while isinstance(store, WrapperStore):
+        store = store._store
+    if not store.supports_listing or type(store).__name__ == "FsspecStore":
+        return False
+    return type(getattr(store, "store", None)).__name__ != "HTTPStore"
+
+
+def _keys_below(store_path: StorePath, folders: Iterable[str]) -> Iterator[str]:
+    """The keys below some folders, a few of which are asked for at once.
+
+    Only one page of each is held.
+
+    Raises
+    ------
+    OSError
+        If the store refuses to list, or fails.
+    """
+    base = f"{store_path.path}/" if store_path.path else ""
+    waiting = iter(folders)
+    while some := list(islice(waiting, _together())):
+        streams = [store_path.store.list_prefix(base + one) for one in some]
+        while streams:
+            pages = _answer(_next_pages(streams))
+            for page in pages:
+                for key in page:
+                    yield key.removeprefix(base)
+            streams = [
+                stream
+                for stream, page in zip(streams, pages, strict=True)
+                if len(page) == PAGE_KEYS
+            ]
+
+
+async def _next_pages(streams: Sequence[AsyncIterator[str]]) -> list[list[str]]:
+    return await asyncio.gather(*map(_next_page, streams))
+
+
+async def _next_page(stream: AsyncIterator[str]) -> list[str]:
+    page: list[str] = []
+    async for key in stream:
+        page.append(key)
+        if len(page) == PAGE_KEYS:
+            break
+    return page
+
+
+async def _count_existing(places: Sequence[StorePath]) -> int:
+    return sum(await asyncio.gather(*(place.exists() for place in places)))
+
+
+def _answer(question: Coroutine[Any, Any, Answer]) -> Answer:
+    """What a store answers.
+
+    Raises
+    ------
+    OSError
+        If it refuses, or fails.
+    """
+    try:
+        return sync(question)
+    except Exception as error:  # noqa: BLE001  stores have errors of many kinds
+        raise OSError(_words(error)) from None
+
+
+def _together() -> int:
+    """How many requests may be under way."""
+    return int(zarr.config.get("async.concurrency") or 16)
+
+
 def _words(error: BaseException) -> str:
     """What an error of a store says, on one line."""
     text = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
     return text.splitlines()[0][:300]
+
+
+def fetch_error(what: str, error: BaseException) -> ReadError:
+    """What a store's own error means for a chunk or shard.
+
+    Parameters
+    ----------
+    what : the array and the chunk.
+    error : of obstore, fsspec or one of its libraries, or of any other store.
+    """
+    if not is_forbidden(error):
+        return ReadError(f"{what} cannot be fetched: {_words(error)}")
+    return ForbiddenChunk(
+        f"{what} is forbidden (403): {_words(error)}; where the store answers so for keys that do "
+        "not exist, forbidden='missing' (--forbidden missing) takes it for missing"
+    )
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """Whether a store answered 403: who asks may not read this key, or not know that it is none.
+
+    obstore has a class for it, s3fs gives the builtin one; others carry the status of the answer.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        response = getattr(found, "response", None)  # of botocore
+        facts = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+        statuses = [getattr(found, name, None) for name in ("status", "status_code", "code")]
+        if (
+            isinstance(found, PermissionError)
+            or type(found).__name__ == "PermissionDeniedError"
+            or facts.get("HTTPStatusCode") == _FORBIDDEN
+            or any(str(status) == str(_FORBIDDEN) for status in statuses)
+        ):
+            return True
+        found = found.__cause__
+    return False
 
 
 class StoreChunks(LocalChunks):
@@ -148,14 +345,14 @@ class StoreChunks(LocalChunks):
         self, boxes: Iterable[Box], axis: int | None = None, *, known: bool = False
     ) -> Iterator[Piece | Pile]:
         """Read chunks, or parts of chunks; each box lies in one; see `LocalChunks`."""
-        scratch = Scratch(self._decoding.chain)
+        scratch = Scratch(self._decoding.chain, self.room)
         shortcuts = Shortcuts(self._decoding, axis) if known else None
         waiting = iter(boxes)
         asked: deque[tuple[Box, str, bool, Future[Any]]] = deque()
         with self._requests:
             try:
                 while True:
-                    room = self._requests.room(self._decoding.chain.size, len(asked))
+                    room = self._requests.room(self._decoding.chain.size, len(asked), self.room)
                     batch = list(islice(waiting, max(room, 0)))
                     for box, key, whole in zip(batch, *self._keys_of(batch), strict=True):
                         asked.append((box, key, whole, self._requests.get(key)))
@@ -185,8 +382,8 @@ class StoreChunks(LocalChunks):
             try:
                 found = answer.result()
             except Exception as error:  # noqa: BLE001  stores have errors of many kinds
-                reason = f"{self._name}: chunk {key} cannot be fetched: {_words(error)}"
-                yield Piece(box, None, key, error=ReadError(reason))
+                what = f"{self._name}: chunk {key}"
+                yield Piece(box, None, key, error=fetch_error(what, error))
                 continue
             if found is None:
                 yield Piece(box, None, key)
@@ -206,11 +403,17 @@ class StoreChunks(LocalChunks):
 
     def _keep(self, found: Any, scratch: Scratch, used: int) -> int:
         """Copy what a store gave, which may be the store's own memory; return its length."""
-        content = found.as_numpy_array()
+        content = _bytes_of(found)
         if content.nbytes > self._decoding.chain.limit:
             return -errno.EFBIG
-        scratch.stored[used : used + content.nbytes] = content.view("u1").reshape(-1)
-        return int(content.nbytes)
+        scratch.stored.data[used : used + content.nbytes] = content
+        return content.nbytes
+
+
+def _bytes_of(found: Any) -> memoryview:
+    """The bytes of zarr's buffer, where they are."""
+    content: memoryview = found.as_numpy_array().view("u1").reshape(-1).data
+    return content
 
 
 class _Held:
@@ -234,6 +437,14 @@ class _Held:
         """Nothing to do."""
 
 
+class _NotFetchedError(OSError):
+    """A shard that could not be fetched; ``error`` is the store's own."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(_words(error))
+        self.error = error
+
+
 class _Ranged:
     """A shard of which parts are fetched."""
 
@@ -244,20 +455,23 @@ class _Ranged:
 
     def read(self, offset: int, length: int) -> bytes:
         """Some bytes."""
-        try:
-            found = self._requests.get(self._key, offset, offset + length).result()
-        except Exception as error:  # noqa: BLE001  stores have errors of many kinds
-            raise OSError(_words(error)) from None
-        return b"" if found is None else bytes(found.to_bytes())
+        return bytes(self._get(offset, length))
 
     def read_into(self, room: memoryview, offset: int) -> int:
         """Fill a buffer; returns how far."""
         try:
-            content = self.read(offset, room.nbytes)
+            content = self._get(offset, room.nbytes)
         except OSError:
             return -1
-        room[: len(content)] = content
-        return len(content)
+        room[: content.nbytes] = content
+        return content.nbytes
+
+    def _get(self, offset: int, length: int) -> memoryview:
+        try:
+            found = self._requests.get(self._key, offset, offset + length).result()
+        except Exception as error:  # noqa: BLE001  stores have errors of many kinds
+            raise OSError(_words(error)) from None
+        return memoryview(b"") if found is None else _bytes_of(found)[:length]
 
     def close(self) -> None:
         """Nothing to do."""
@@ -281,15 +495,16 @@ class StoreShards(Shards):
         size = self._decoding.chain.dtype.itemsize
         for length in self._shard:
             size *= length
+        most = _WHOLE_BYTES if self.room is None else min(_WHOLE_BYTES, self.room // 5)
         waiting = iter(boxes)
         asked: deque[tuple[Box, Sequence[int], str, Future[Any] | None]] = deque()
         with self._requests:
             try:
                 while True:
-                    room = self._requests.room(size, len(asked))
+                    room = self._requests.room(size, len(asked), self.room)
                     for box in islice(waiting, max(room, 0)):
                         corner, key = self._place(box)
-                        whole = size <= _WHOLE_BYTES and self._is_all(box)
+                        whole = size <= most and self._is_all(box)
                         answer = self._requests.get(key) if whole else None
                         asked.append((box, corner, key, answer))
                     if not asked:
@@ -315,5 +530,11 @@ class StoreShards(Shards):
                 return None if size is None else _Ranged(self._requests, key, size)
             found = answer.result()
         except Exception as error:  # noqa: BLE001  stores have errors of many kinds
-            return OSError(_words(error))
-        return None if found is None else _Held(memoryview(found.to_bytes()))
+            return _NotFetchedError(error)
+        return None if found is None else _Held(_bytes_of(found))
+
+    def _broken(self, box: Box, key: str, reason: str | OSError) -> Piece:
+        if isinstance(reason, _NotFetchedError):
+            error = fetch_error(f"{self._name}: shard {key}", reason.error)
+            return Piece(box, None, key, error=error)
+        return super()._broken(box, key, reason)

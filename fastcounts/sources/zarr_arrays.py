@@ -21,6 +21,7 @@ from zipfile import BadZipFile
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.store import Store
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
@@ -29,6 +30,7 @@ from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
 from fastcounts.classes import check_label_dtype
 from fastcounts.errors import (
     AmbiguousSource,
+    ForbiddenChunk,
     ReadError,
     SourceNotFound,
     UnsupportedSource,
@@ -40,15 +42,21 @@ from fastcounts.sources.codecs import UnknownChain
 from fastcounts.sources.listing import Listing
 from fastcounts.sources.ome import find_labels, holds_labels, is_picture
 from fastcounts.sources.port import Piece, Pile, Source, box_slices, digest, whole_chunks
+from fastcounts.sources.remote import fetch_error, is_forbidden
 
 __all__ = ["ZarrSource", "is_zarr_folder", "open_zarr"]
 
 Array = zarr.Array[Any]
 
 _LOG = logging.getLogger("fastcounts")
-MET = ("read", "missing", "repeated", "broken")
+MET = ("read", "missing", "repeated", "broken", "forbidden")
 _MARKERS = ("zarr.json", ".zarray", ".zgroup")
 _ABSENT = np.uint64(2**64 - 1)
+
+_ELEMENT_BYTES = 64
+"""More than any codec makes of an element: as text it has 21, in an index of shards 16 a level."""
+
+_SLACK = 1 << 16
 
 
 def is_zarr_folder(path: Path) -> bool:
@@ -91,6 +99,8 @@ def _open(target: Any, path: str, url: str = "") -> Array | zarr.Group:
     except (OSError, BadZipFile) as error:
         raise ReadError(f"{name}: {_reason(error)}") from None
     except Exception as error:  # noqa: BLE001  metadata may be wrong in any way
+        if is_forbidden(error) or type(error).__module__.startswith("obstore"):
+            raise ReadError(f"{name}: {_reason(error)}") from None
         repaired = _with_letter_orders(target)
         if repaired is None:
             raise UnsupportedSource(
@@ -246,7 +256,7 @@ class ZarrSource(Source):
                 if isinstance(one, Pile):
                     met["read"] += len(one.boxes) - repeated
                 elif one.error is not None:
-                    met["broken"] += 1
+                    met["forbidden" if isinstance(one.error, ForbiddenChunk) else "broken"] += 1
                 else:
                     met["missing" if one.pixels is None else "read"] += 1
                 yield one
@@ -265,13 +275,20 @@ class ZarrSource(Source):
             return None
         try:
             found = listing.present(start, stop)
-        except OSError:  # what cannot be listed may be readable
+        except OSError as error:  # what cannot be listed may be readable
+            _LOG.info("%s: cannot be listed: %s", self._arrays[array].name, error)
             self._listings[array, grid] = found = None
         if found is None:
             return None
         with self._lock:
             self._met["missing"] += stop - start - found.size
         return found
+
+    def keep_within(self, reading_bytes: int) -> None:
+        """Read fewer chunks together, and ahead, where memory asks for it."""
+        for reader in self._arrays:
+            if reader.chunks is not None:
+                reader.chunks.room = reading_bytes
 
     def confirm(self) -> None:
         """Verify that the metadata of every array is where it was."""
@@ -323,7 +340,13 @@ def _is_sharded(array: Array) -> bool:
 
 
 class _Reader:
-    """One array, its chunks, and which of them exist."""
+    """One array, its chunks, and which of them exist.
+
+    Where zarr-python has to read them, a chunk that is stored in more bytes than any codec makes
+    of its elements is refused unread.  Not bounded are what codecs unknown to us make of fewer
+    bytes, the chunks of irregular grids, and those of stores that have to read a chunk to tell
+    its size, such as archives.
+    """
 
     def __init__(self, array: Array, url: str = "") -> None:
         self.array = array
@@ -356,7 +379,9 @@ class _Reader:
             chunks=self._unit,
             inner=inner,
             digest=digest(array.shape, dtype.str, unit, inner, str(self.fill_value)),
+            is_fetched=not isinstance(array.store, LocalStore),
         )
+        self._most_stored = _SLACK + prod(self._unit) * _ELEMENT_BYTES
         self._find_way()
 
     def _find_way(self) -> None:
@@ -407,25 +432,54 @@ class _Reader:
         except Exception as error:  # noqa: BLE001  a codec may fail in any way on damaged bytes
             sync(_settle())
             place = ", ".join(f"{start}:{stop}" for start, stop in box)
+            if is_forbidden(error):
+                raise fetch_error(f"{self.name}: {what} [{place}]", error) from None
             raise ReadError(
                 f"{self.name}: {what} [{place}] cannot be read: {_reason(error)}"
             ) from None
 
     def _exists(self, key: str) -> bool:
+        """Whether a chunk exists.
+
+        Raises
+        ------
+        ReadError
+            If it cannot be, or is stored in more bytes than its metadata allows; it is not read
+            then.
+        """
+        size = self._stored_bytes(key)
+        if size is not None and size > self._most_stored:
+            raise ReadError(
+                f"{self.name}: chunk {key} is stored in {size} bytes, and no chunk of "
+                f"{prod(self._unit)} elements takes so many"
+            )
+        return size is not None
+
+    def _stored_bytes(self, key: str) -> int | None:
+        """How many bytes a chunk is stored in; None if it does not exist, 0 if nobody knows."""
         store_path = self.array.store_path
         store = store_path.store
         if not isinstance(store, LocalStore):
-            return bool(sync((store_path / key).exists()))
+            place = store_path / key
+            tells = type(store).getsize is not Store.getsize  # which reads all of it to tell
+            try:
+                if tells:
+                    return sync(store.getsize(place.path))
+                return 0 if sync(place.exists()) else None
+            except FileNotFoundError:
+                return None
+            except Exception as error:  # noqa: BLE001  stores have errors of many kinds
+                raise fetch_error(f"{self.name}: chunk {key}", error) from None
         path = Path(store.root) / store_path.path / key
         try:
-            mode = path.stat().st_mode
+            status = path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            return False
+            return None
         except OSError as error:
             raise ReadError(f"{self.name}: chunk {key}: {error.strerror}") from None
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(status.st_mode):
             raise ReadError(f"{self.name}: chunk {key} is no file")
-        return True
+        return status.st_size
 
 
 async def _settle() -> None:
@@ -494,7 +548,11 @@ class _ShardIndex:
         count = prod(self._per_shard)
         size = 16 * count + 4 * self._checked
         request = RangeByteRequest(0, size) if self._at_start else SuffixByteRequest(size)
-        buffer = sync((self._store_path / key).get(default_buffer_prototype(), byte_range=request))
+        place = self._store_path / key
+        try:
+            buffer = sync(place.get(default_buffer_prototype(), byte_range=request))
+        except Exception as error:  # noqa: BLE001  stores have errors of many kinds
+            raise OSError(_reason(error)) from None
         content = b"" if buffer is None else buffer.to_bytes()
         if len(content) != size:
             raise ValueError(f"expected {size} bytes, got {len(content)}")
