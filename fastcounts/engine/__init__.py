@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from fastcounts.engine.advice import Advice, advise
+from fastcounts.engine.bench import bench
 from fastcounts.engine.counting import count, count_delayed, run
 from fastcounts.engine.events import Advanced, BlockFailed, Event, Finished, Started
+from fastcounts.engine.measured import Measured
+from fastcounts.engine.preview import Preview, preview
 from fastcounts.engine.request import MISSING, ON_ERROR, Request
 
 __all__ = [
     "MISSING",
     "ON_ERROR",
     "Advanced",
+    "Advice",
     "BlockFailed",
     "Event",
     "Finished",
+    "Measured",
+    "Preview",
     "Request",
     "Started",
+    "advise",
+    "bench",
     "count",
     "count_delayed",
+    "preview",
     "run",
 ]
