@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fastcounts.demo import Demonstration
-    from fastcounts.engine.preview import ArrayPreview
+    from fastcounts.engine.planning import ArrayPreview
 
 __all__ = [
     "amount",

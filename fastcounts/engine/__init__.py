@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fastcounts.engine.advice import Advice, advise
-from fastcounts.engine.bench import bench
 from fastcounts.engine.counting import count, count_delayed, run
 from fastcounts.engine.events import Advanced, BlockFailed, Event, Finished, Started
-from fastcounts.engine.measured import Measured
-from fastcounts.engine.preview import Preview, preview
+from fastcounts.engine.figures import Measured
+from fastcounts.engine.measuring import bench
+from fastcounts.engine.planning import Preview, preview
 from fastcounts.engine.request import MISSING, ON_ERROR, Request
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastcounts.engine.measured import Measured
+from fastcounts.engine.figures import Measured
 from fastcounts.sources import Way
 
 __all__ = ["Advice", "advise"]

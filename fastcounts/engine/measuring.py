@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fastcounts.counts import Counts
 from fastcounts.engine.collecting import Collector
 from fastcounts.engine.counting import prepare
-from fastcounts.engine.measured import Measured, Stage
+from fastcounts.engine.figures import Measured, Stage
 from fastcounts.engine.request import Request, processors
 from fastcounts.engine.tallying import Tallier
 from fastcounts.engine.threads import Worker, run_threads
