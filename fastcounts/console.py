@@ -364,8 +364,12 @@ def plan_lines(found: Preview) -> list[str]:
 
 
 def _bytes(number: int) -> str:
+    return _of(number, "B")
+
+
+def _of(number: int, unit: str) -> str:
     text = amount(number)
-    return f"{text}B" if text[-1].isalpha() else f"{text} B"
+    return f"{text}{unit}" if text[-1].isalpha() else f"{text} {unit}"
 
 
 def _ratio(part: int, whole: int) -> float:
@@ -439,7 +443,7 @@ def bench_lines(found: Measured, advice: Sequence[Advice]) -> list[str]:
     chunks = f"{found.chunks:,} {'chunks' if found.fetch else 'blocks'}"
     absent = f", and {found.missing:,} chunks that do not exist" if found.missing else ""
     lines = [
-        f"sample: {amount(found.pixels)}px in {chunks}{absent}; medians of {found.rounds} rounds "
+        f"sample: {_of(found.pixels, 'px')} in {chunks}{absent}; medians of {found.rounds} rounds "
         f"with {found.workers} {'worker' if found.workers == 1 else 'workers'}, once it had been "
         "read",
         *(f"read: {words}" for words in dict.fromkeys(map(_way, found.ways))),

@@ -114,7 +114,7 @@ class SourceContract:
     def test_weight__of_parts_adds_up_and_ways_say_what_is_told_apart(
         self, case: Case, store: Path
     ) -> None:
-        target, arrays = case(store)
+        target, _ = case(store)
         source = open_source(target)
         plan = make_plan(source.arrays, items="array")
         for number, start, stop in plan.shares():

@@ -112,28 +112,33 @@ def _small_chunks(found: Measured) -> str | None:
     if found.fetch is None or not found.chunks or found.stored_bytes is None:
         return None
     copying = found.stored_bytes * found.limit.seconds / found.decoded_bytes
-    asking = max(found.fetch.seconds - copying, 0.0)
-    size = found.stored_bytes / found.chunks if _requests(found) else found.chunk_bytes
+    asking = min(max(found.fetch.seconds - copying, 0.0), found.count.seconds)
+    stored = found.stored_bytes / found.chunks
+    size = stored if _requests(found) else found.chunk_bytes
     if asking < _MATTERS * found.count.seconds or size >= _SMALL_BYTES:
         return None
     each = asking * found.workers / found.chunks
-    work = max(found.count.seconds - asking, _TOLERABLE * found.count.seconds)
+    work = max(found.count.seconds - asking, found.limit.seconds)
     pace = work * found.workers / (found.chunks * found.chunk_bytes)
     wanted = each * (1 - _TOLERABLE) / _TOLERABLE / pace
     wanted = min(max(wanted, 2 * found.chunk_bytes), max(_LARGEST_BYTES, 2 * found.chunk_bytes))
     return (
-        f"chunks are small: {_size(found.chunk_bytes)} decoded, and to ask for one takes "
-        f"{each * 1e6:.0f} us of a thread, {min(asking / found.count.seconds, 1):.0%} of the time "
+        f"chunks are small: {_size(found.chunk_bytes)} decoded, {_size(stored)} stored, and to ask "
+        f"for one takes {_time(each)} of a thread, {asking / found.count.seconds:.0%} of the time "
         f"in all; chunks of {_size(2 ** (int(wanted) - 1).bit_length())} would do"
         + (", or shards of that size, which are asked for at once" if _requests(found) else "")
     )
 
 
-def _size(number: int) -> str:
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} us"
+
+
+def _size(number: float) -> str:
     for unit, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
         if number >= unit:
             return f"{number / unit:.3g} {name}"
-    return f"{number} bytes"
+    return f"{number:.0f} bytes"
 
 
 def _requests(found: Measured) -> int:

@@ -200,6 +200,7 @@ class _Sample:
         self._request = request
         self._source = source
         self._plan = plan
+        self._bare = replace(plan, share=(0, 0))  # which claims to have seen nothing
         self._parts = [replace(plan, share=range_) for range_ in stretches(plan.share, units)]
         self._work = [
             found for part in self._parts for found in part.blocks_and_holes(source.present)
@@ -278,7 +279,7 @@ class _Sample:
     def count(self) -> _Lap:
         """Fetch, decode and count, as counting does; the result is the counts."""
         plan, request = self._plan, self._request
-        collector = Collector(plan, request.options, keep_items=False)
+        collector = Collector(self._bare, request.options, keep_items=False)
         before = self._source.chunks_met()
         lap = self._lap(
             self._work,
