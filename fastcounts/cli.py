@@ -24,9 +24,11 @@ __all__ = ["COMMANDS", "main"]
 _UNWRITABLE, _INTERRUPTED, _FAULT = 3, 4, 5
 
 COMMANDS = {
+    "bench": "Measure where the time of a count goes.",
     "count": "Count the pixels of every class.",
     "demo": "Make the question's data set, count it, and solve it.",
     "merge": "Add up counts, such as the parts of a run.",
+    "plan": "Say what a count would do; read no pixel.",
     "schemes": "List every scheme: formula, options, source.",
     "solve": "Solve for the weights of the loss.",
 }

@@ -14,7 +14,9 @@ import click
 
 from fastcounts import console
 from fastcounts.counts import Counts
-from fastcounts.engine import FORBIDDEN, MISSING, ON_ERROR, Request, run
+from fastcounts.engine import FORBIDDEN, MISSING, ON_ERROR, Request, advise, run
+from fastcounts.engine import bench as measure
+from fastcounts.engine import preview as foresee
 from fastcounts.errors import IncompleteCounts, OptionError
 from fastcounts.export import FORMATS, render
 from fastcounts.files import write_whole
@@ -24,7 +26,7 @@ from fastcounts.solvers import schemes as known_schemes
 from fastcounts.solvers import solve as solve_counts
 from fastcounts.weights import ABSENT_POLICIES, NORMALIZATIONS, plain
 
-__all__ = ["count", "demo", "merge", "schemes", "solve"]
+__all__ = ["bench", "count", "demo", "merge", "plan", "schemes", "solve"]
 
 _UNREADABLE = 3
 
@@ -37,6 +39,31 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(
         function
     )
+
+
+def _as_for_count(*names: str) -> Callable[[click.Command], click.Command]:
+    """Give a command options that counting has."""
+
+    def add(command: click.Command) -> click.Command:
+        command.params[1:1] = [option for option in count.params if option.name in names]
+        return command
+
+    return add
+
+
+def _request(sources: Sequence[str], given: dict[str, Any]) -> Request:
+    """What is asked for by options that counting has."""
+    items = given.pop("items", "auto")
+    reading = {"classes": read_classes, "region": read_region, "part": read_part}
+    return Request.parse(
+        sources[0] if len(sources) == 1 else list(sources),
+        items=int(items) if items.isdecimal() else items,
+        **{name: reading.get(name, _as_it_is)(value) for name, value in given.items()},
+    )
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _print_json(data: Any) -> None:
@@ -68,15 +95,7 @@ def _print_json(data: Any) -> None:
 @_common
 def count(sources: tuple[str, ...], as_json: bool, output: str | None, **given: Any) -> int:
     """Count the pixels of every class in SOURCE...: files, folders, globs, Zarr arrays."""
-    items = int(given["items"]) if given["items"].isdecimal() else given["items"]
-    request = Request.parse(
-        sources[0] if len(sources) == 1 else list(sources),
-        items=items,
-        classes=read_classes(given.pop("classes")),
-        region=read_region(given.pop("region")),
-        part=read_part(given.pop("part")),
-        **{name: value for name, value in given.items() if name != "items"},
-    )
+    request = _request(sources, given)
     _check_output(output)
     with console.progress_bar(quiet=as_json) as progress:
         counts = run(request, progress)
@@ -124,6 +143,48 @@ def _failures(counts: Counts) -> int:
     if len(failures) > 10:
         _note(f"and {len(failures) - 10} more blocks failed; --json lists them all")
     return _UNREADABLE if failures else 0
+
+
+@_as_for_count("items", "region", "every", "workers", "memory", "part")
+@click.command(context_settings=_SETTINGS)
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@_common
+def plan(sources: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Say what counting SOURCE... would do: what it reads, how, and in how much memory.
+
+    Metadata and listings are read, and no pixel.
+    """
+    found = foresee(_request(sources, given))
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    printer = console.out()
+    printer.print(console.plan_table(found))
+    for line in console.plan_lines(found):
+        printer.print(line, markup=False)
+
+
+@_as_for_count("region", "every", "workers")
+@click.command(context_settings=_SETTINGS)
+@click.argument("source", metavar="SOURCE")
+@click.option(
+    "--seconds",
+    default=5.0,
+    type=click.FloatRange(0, 3600, min_open=True),
+    help="How long to measure, about.",
+)
+@_common
+def bench(source: str, seconds: float, as_json: bool, **given: Any) -> None:
+    """Measure where the time goes when SOURCE is counted, on a sample, and say what to change."""
+    found = measure(_request([source], given), seconds)
+    advice = advise(found)
+    if as_json:
+        _print_json(found.to_dict() | {"advice": [one._asdict() for one in advice]})
+        return
+    printer = console.out()
+    printer.print(console.bench_table(found))
+    for line in console.bench_lines(found, advice):
+        printer.print(line, markup=False)
 
 
 @click.command("solve", context_settings=_SETTINGS | {"ignore_unknown_options": True})

@@ -8,10 +8,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastcounts.counts import Counts
-from fastcounts.engine import Advanced, BlockFailed, Event, Finished, Started
+from fastcounts.engine import (
+    Advanced,
+    Advice,
+    BlockFailed,
+    Event,
+    Finished,
+    Measured,
+    Preview,
+    Started,
+)
 from fastcounts.engine.events import Listener
 from fastcounts.ledger import Ledger
 from fastcounts.solvers import Scheme
+from fastcounts.sources import Way
 from fastcounts.weights import Weights
 
 if TYPE_CHECKING:
@@ -19,14 +29,19 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fastcounts.demo import Demonstration
+    from fastcounts.engine.planning import ArrayPreview
 
 __all__ = [
     "amount",
+    "bench_lines",
+    "bench_table",
     "counts_table",
     "demo_lines",
     "demo_table",
     "ledger_lines",
     "out",
+    "plan_lines",
+    "plan_table",
     "predictor_lines",
     "progress_bar",
     "schemes_table",
@@ -35,6 +50,7 @@ __all__ = [
 
 _PLAIN_WIDTH = 120
 _DEMO_WIDTH = 118
+_NOT_KNOWN = "not known without reading"
 
 
 def out(*, stderr: bool = False) -> Console:
@@ -280,3 +296,163 @@ def demo_lines(found: Demonstration) -> list[str]:
         f"Counted {amount(pixels)}px in {found.seconds:.2f} s: "
         f"{amount(pixels / found.seconds)}px/s, decompression included.",
     ]
+
+
+# ---- what a count would do ----
+
+
+def plan_table(found: Preview) -> Table:
+    """One line for all arrays that are alike."""
+    alike: dict[Any, list[ArrayPreview]] = {}
+    for array in found.arrays:
+        info = array.info
+        key = (info.shape, info.dtype, info.chunks, info.inner, array.way)
+        alike.setdefault(key, []).append(array)
+    table = _table(None, ["array", "shape", "type", "chunks", "inner chunks", "pixels"], 3)
+    table.columns[0].no_wrap = False
+    table.columns[0].overflow = "fold"
+    for arrays in alike.values():
+        info, more = arrays[0].info, len(arrays) - 1
+        table.add_row(
+            info.name + (f" and {more:,} like it" if more else ""),
+            _shape(info.shape),
+            info.dtype.name,
+            _shape(info.chunks),
+            "" if info.inner is None else _shape(info.inner),
+            f"{sum(array.pixels for array in arrays):,}",
+        )
+    return table
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "one"
+
+
+def plan_lines(found: Preview) -> list[str]:
+    """What would be read, from where, and within which memory, in words."""
+    plan, units = found.plan, _units(found)
+    blocks = sum(array.blocks for array in found.arrays)
+    lines = [
+        f"{plan.pixels:,} pixels in {found.units:,} {units}"
+        + (f", read as {blocks:,} blocks" if blocks != found.units else "")
+    ]
+    if found.part is not None:
+        number, parts = found.part
+        lines.append(
+            f"part {number} of {parts}: {units} {plan.share[0]:,} to {plan.share[1]:,} of "
+            f"{plan.units:,}, {_ratio(plan.pixels, found.run_pixels):.2%} of "
+            f"{found.run_pixels:,} pixels"
+        )
+    stored = _NOT_KNOWN if found.stored_bytes is None else _bytes(found.stored_bytes)
+    if found.stored_bytes and found.missing == 0 and found.stored_bytes != found.decoded_bytes:
+        stored += f", {found.decoded_bytes / found.stored_bytes:.3g} times fewer"
+    lines.append(f"decoded: {_bytes(found.decoded_bytes)}; stored: {stored}")
+    if any(array.way.kind in ("chunks", "zarr-python") for array in found.arrays):
+        lines.append(
+            f"missing {units}: {_NOT_KNOWN}"
+            if found.missing is None
+            else f"missing {units}: {found.missing:,}, {_ratio(found.missing, found.units):.2%}"
+        )
+    lines += [f"read: {words}" for words in dict.fromkeys(_way(a.way) for a in found.arrays)]
+    lines.append(
+        f"memory: {_bytes(plan.peak_bytes)} at most, beside the interpreter, with {plan.workers} "
+        f"{'worker' if plan.workers == 1 else 'workers'}"
+    )
+    if found.skipped:
+        lines.append(f"{found.skipped:,} files are no masks and are passed over")
+    return lines
+
+
+def _bytes(number: int) -> str:
+    return _of(number, "B")
+
+
+def _of(number: int, unit: str) -> str:
+    text = amount(number)
+    return f"{text}{unit}" if text[-1].isalpha() else f"{text} {unit}"
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _units(found: Preview) -> str:
+    """What the units of all arrays are called."""
+    names = {
+        ("shards" if array.info.inner else "chunks")
+        if array.way.kind in ("chunks", "zarr-python")
+        else "units"
+        for array in found.arrays
+    }
+    return names.pop() if len(names) == 1 else "units"
+
+
+def _way(way: Way) -> str:
+    """How blocks are read, in words."""
+    if way.kind == "mapped":
+        return "mapped into memory"
+    if way.kind == "file":
+        return "file by file, by the library that decodes them"
+    codecs = ", ".join(way.codecs) or "not compressed"
+    requests = f"; {way.requests} requests at once" if way.requests else ""
+    if way.kind == "zarr-python":
+        return f"through zarr-python, more slowly ({way.obstacle}): {codecs}{requests}"
+    python = "" if way.native or not way.codecs else ", decoded in Python"
+    return f"straight from the store: {codecs}{python}{requests}"
+
+
+# ---- where the time goes ----
+
+
+def bench_table(found: Measured) -> Table:
+    """One line a stage."""
+    table = _table(
+        None,
+        ["stage", "what it is", "GB/s stored", "Gpx/s", "share of the time", "threads wait"],
+        2,
+    )
+    kinds = {way.kind for way in found.ways}
+    apart = "not told apart from decoding"
+    rows = {
+        "fetch": "the stored bytes alone",
+        "decode": "fetched, decoded and thrown away",
+        "count": "fetched, decoded and counted",
+    }
+    if kinds == {"mapped"}:
+        apart, rows["count"] = "mapped into memory: read where it is counted", "read and counted"
+    for name, what in rows.items():
+        if (stage := found.stages[name]) is None:
+            table.add_row(name, apart, "", "", "", "")
+            continue
+        stored, share = found.gigabytes(stage), found.shares[name]
+        table.add_row(
+            name,
+            what,
+            "" if stored is None else f"{stored:.3g}",
+            f"{found.gigapixels(stage):.3g}",
+            "" if share is None else f"{share:.0%}",
+            f"{stage.idle:.0%}",
+        )
+    limit = f"{found.gigapixels(found.limit):.3g}"
+    table.add_row("read limit", "as many decoded bytes from memory", "", limit, "", "")
+    return table
+
+
+def bench_lines(found: Measured, advice: Sequence[Advice]) -> list[str]:
+    """What was measured, and what to change, in words."""
+    chunks = f"{found.chunks:,} {'chunks' if found.fetch else 'blocks'}"
+    absent = f", and {found.missing:,} chunks that do not exist" if found.missing else ""
+    lines = [
+        f"sample: {_of(found.pixels, 'px')} in {chunks}{absent}; medians of {found.rounds} rounds "
+        f"with {found.workers} {'worker' if found.workers == 1 else 'workers'}, once it had been "
+        "read",
+        *(f"read: {words}" for words in dict.fromkeys(map(_way, found.ways))),
+        "share of the time: what a stage adds to a count, on top of the stage above it",
+    ]
+    if found.decode is not None and found.count.seconds < found.decode.seconds:
+        lines.append("counting takes less time than decoding: it need not decode everything")
+    if found.repeated:
+        lines.append(f"{found.repeated:,} chunks were the same bytes as one seen before")
+    if not advice:
+        return [*lines, "what to change: nothing that was measured"]
+    return [*lines, "what to change:", *(f"- {one.message}" for one in advice)]

@@ -164,6 +164,14 @@ class Plan:
                 continue
             yield from self._stored(array, start, stop)
 
+    def count_blocks(self, array: int, start: int, stop: int) -> int:
+        """How many blocks hold a range of units."""
+        if self.arrays[array].is_view:
+            return sum(1 for _ in _joined(array, self.grids[array], start, stop))
+        if self.arrays[array].inner is None:
+            return stop - start
+        return sum(1 for _ in self._stored(array, start, stop))
+
     def _stored(self, array: int, start: int, stop: int) -> Iterator[Block]:
         """The blocks of a range of units."""
         return self._divided(array, self.grids[array].each(start, stop))

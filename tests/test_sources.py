@@ -111,6 +111,26 @@ class SourceContract:
         assert np.array_equal(np.ma.getdata(piece.pixels), np.ma.getdata(expected))
         assert np.array_equal(np.ma.getmaskarray(piece.pixels), np.ma.getmaskarray(expected))
 
+    def test_weight__of_parts_adds_up_and_ways_say_what_is_told_apart(
+        self, case: Case, store: Path
+    ) -> None:
+        target, _ = case(store)
+        source = open_source(target)
+        plan = make_plan(source.arrays, items="array")
+        for number, start, stop in plan.shares():
+            grid, way = plan.grids[number], source.way(number)
+            units = [source.weigh(number, grid, n, n + 1) for n in range(start, stop)]
+            whole = source.weigh(number, grid, start, stop)
+            if whole.missing is not None:
+                assert whole.missing == sum(unit.missing or 0 for unit in units)
+                assert 0 <= whole.missing <= stop - start
+            if all(unit.stored_bytes is not None for unit in units):
+                assert whole.stored_bytes == sum(unit.stored_bytes or 0 for unit in units)
+            fetched = source.fetch(number, [grid.box(n) for n in range(start, stop)])
+            assert way.kind in ("mapped", "file", "chunks", "zarr-python")
+            assert (fetched is not None) == (way.kind == "chunks")
+            assert (way.obstacle != "") == (way.kind == "zarr-python")
+
     def test_count__independent_of_workers_and_parts(self, case: Case, store: Path) -> None:
         target, _ = case(store)
         options: dict[str, Any] = {"items": "array", "keep_items": True}

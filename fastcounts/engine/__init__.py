@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from fastcounts.engine.advice import Advice, advise
 from fastcounts.engine.counting import count, count_delayed, run
 from fastcounts.engine.events import Advanced, BlockFailed, Event, Finished, Started
+from fastcounts.engine.figures import Measured
+from fastcounts.engine.measuring import bench
+from fastcounts.engine.planning import Preview, preview
 from fastcounts.engine.request import FORBIDDEN, MISSING, ON_ERROR, Request
 
 __all__ = [
@@ -11,12 +15,18 @@ __all__ = [
     "MISSING",
     "ON_ERROR",
     "Advanced",
+    "Advice",
     "BlockFailed",
     "Event",
     "Finished",
+    "Measured",
+    "Preview",
     "Request",
     "Started",
+    "advise",
+    "bench",
     "count",
     "count_delayed",
+    "preview",
     "run",
 ]

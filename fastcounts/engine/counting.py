@@ -31,7 +31,7 @@ from fastcounts.version import __version__
 if TYPE_CHECKING:
     from dask.delayed import Delayed
 
-__all__ = ["count", "count_delayed", "run"]
+__all__ = ["count", "count_delayed", "prepare", "run"]
 
 _DASK_NAMES = ("synchronous", "sync", "single-threaded", "processes", "multiprocessing")
 
@@ -238,7 +238,8 @@ def _run_lazy(request: Request, tell: Listener) -> Counts:
     return counts
 
 
-def _run_source(request: Request, source: Source, tell: Listener) -> Counts:
+def prepare(request: Request, source: Source) -> Plan:
+    """The plan of a request, once it is sure that this source can do what is asked for."""
     _check(source, request.policy, request.part)
     source.confirm()
     plan = make_plan(
@@ -253,6 +254,11 @@ def _run_source(request: Request, source: Source, tell: Listener) -> Counts:
         source.keep_within(plan.reading_bytes)
     if plan.pixels > MOST_PIXELS:
         raise CountsOverflow(f"{plan.pixels} pixels are more than int64 holds")
+    return plan
+
+
+def _run_source(request: Request, source: Source, tell: Listener) -> Counts:
+    plan = prepare(request, source)
     failures = [BlockFailed(name, None, None, reason) for name, reason in source.unreadable]
     tell(Started(plan.pixels, plan.workers, plan.peak_bytes))
     for failure in failures:

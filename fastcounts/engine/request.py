@@ -10,7 +10,7 @@ from fastcounts.classes import Options, as_integer
 from fastcounts.engine.tallying import Policy
 from fastcounts.errors import OptionError
 
-__all__ = ["FORBIDDEN", "MISSING", "ON_ERROR", "Request"]
+__all__ = ["FORBIDDEN", "MISSING", "ON_ERROR", "Request", "processors"]
 
 MISSING = ("fill", "separate", "raise")
 FORBIDDEN = ("raise", "missing")
@@ -85,14 +85,17 @@ class Request:
     @property
     def threads(self) -> int:
         """How many threads: what was asked for, or one for each processor that may be used."""
-        if self.workers is not None:
-            return self.workers
-        affinity = getattr(os, "sched_getaffinity", None)
-        return len(affinity(0)) if affinity else os.cpu_count() or 1
+        return processors() if self.workers is None else self.workers
 
     def about(self, target: Any, **changes: Any) -> Request:
         """The same request about something else."""
         return replace(self, target=target, **changes)
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcounts.kernels.jit import inlined, shared
+from fastcounts.kernels.jit import inlined, named, shared
 from fastcounts.kernels.vector import (
     clear_lowest,
     load64,
@@ -78,7 +78,7 @@ def _marker(bits: int, run_ends: Any) -> Any:
             store64(scratch + 8 * word, ends)
         return number + _close(words, scratch)
 
-    return shared(mark)
+    return shared(named(mark, f"mark{bits}"))
 
 
 mark8 = _marker(8, run_ends8)

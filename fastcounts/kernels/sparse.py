@@ -190,7 +190,7 @@ def _adder_of_runs(bits: int, load: Any) -> Any:
             before = place
         return np.int64(-1)
 
-    return shared(add_runs)
+    return shared(named(add_runs, f"add_runs{bits}"))
 
 
 def _adder_of_pixels(bits: int, load: Any) -> Any:
@@ -214,7 +214,7 @@ def _adder_of_pixels(bits: int, load: Any) -> Any:
                 add64(at + 8, weight)
         return np.int64(-1)
 
-    return shared(add_pixels)
+    return shared(named(add_pixels, f"add_pixels{bits}"))
 
 
 def _narrower(bits: int, narrow: Any) -> Any:
@@ -238,7 +238,7 @@ def _narrower(bits: int, narrow: Any) -> Any:
         store64(state + MISSES, 0)
         return True
 
-    return shared(write_bytes)
+    return shared(named(write_bytes, f"write_bytes{bits}"))
 
 
 def _adder_of_few(bits: int, load: Any) -> Any:
@@ -255,7 +255,7 @@ def _adder_of_few(bits: int, load: Any) -> Any:
                 increment64(bins + 8 * (subtract(load(tile + width * i), base) & 255))
         return outside == 0
 
-    return shared(add_few)
+    return shared(named(add_few, f"add_few{bits}"))
 
 
 def _counter(bits: int, load: Any, mark: Any, write_bytes: Any) -> Any:

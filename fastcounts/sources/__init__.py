@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from fastcounts.sources.opening import open_source
-from fastcounts.sources.port import Known, Piece, Pile, Source, Unreadable
+from fastcounts.sources.port import Fetched, Known, Piece, Pile, Source, Unreadable, Way, Weight
 
-__all__ = ["Known", "Piece", "Pile", "Source", "Unreadable", "open_source"]
+__all__ = [
+    "Fetched",
+    "Known",
+    "Piece",
+    "Pile",
+    "Source",
+    "Unreadable",
+    "Way",
+    "Weight",
+    "open_source",
+]

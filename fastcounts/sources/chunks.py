@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from functools import cache
 from itertools import islice, product
 from math import prod
@@ -36,10 +37,10 @@ from fastcounts.sources.listing import (
     key_corners,
     names_in,
 )
-from fastcounts.sources.port import Piece, Pile
+from fastcounts.sources.port import Fetched, Piece, Pile
 from fastcounts.sources.shortcuts import Shortcuts
 
-__all__ = ["LocalChunks", "Shards", "chunks_of", "list_chunks"]
+__all__ = ["LocalChunks", "Shards", "chunks_of", "fetch_chunks", "list_chunks"]
 
 _BATCH_BYTES = 8 << 20
 """Decoded bytes of the chunks that are read at once."""
@@ -289,6 +290,35 @@ class Decoding:
         return Piece(box, self._crop(pixels, box), key)
 
 
+class _Weighing(Decoding):
+    """Adds up stored bytes instead of decoding them."""
+
+    def __init__(self, chain: Chain, chunk: tuple[int, ...], name: str) -> None:
+        super().__init__(chain, chunk, name)
+        self.chunks = 0
+        self.stored_bytes = 0
+
+    def pieces(
+        self, stored: Stored, scratch: Scratch, shortcuts: Shortcuts | None
+    ) -> Iterator[Piece | Pile]:
+        """Nothing; what is there has been fetched."""
+        del scratch, shortcuts
+        lengths = stored.lengths[: len(stored.boxes)]
+        self.chunks += int((lengths >= 0).sum())
+        self.stored_bytes += int(lengths[lengths >= 0].sum())
+        return iter(())
+
+
+def fetch_chunks(chunks: LocalChunks | Shards, boxes: Iterable[Box]) -> Fetched:
+    """Fetch chunks, or the inner chunks of shards, and decode nothing."""
+    fetching, decoding = copy(chunks), chunks._decoding
+    weighing = _Weighing(decoding.chain, decoding.chunk, decoding._name)
+    fetching._decoding = weighing
+    for _ in fetching.read_many(boxes):
+        pass  # what does not exist, or cannot be read
+    return Fetched(weighing.chunks, weighing.stored_bytes)
+
+
 # ---- files ----
 
 
@@ -375,6 +405,11 @@ class LocalChunks:
             yield from last_of(shortcuts)
         finally:
             os.close(folder)
+
+    @property
+    def chain(self) -> Chain:
+        """How the stored bytes of a chunk become its elements."""
+        return self._decoding.chain
 
     def _keys_of(self, boxes: Sequence[Box]) -> tuple[list[str], list[bool]]:
         """The key of each box's chunk, and whether the box is all of it; once a chunk, so fast."""
@@ -635,6 +670,11 @@ class Shards:
                 finally:
                     file.close()
         yield from last_of(shortcuts)
+
+    @property
+    def chain(self) -> Chain:
+        """How the stored bytes of a chunk become its elements."""
+        return self._decoding.chain
 
     def _files(self, boxes: Iterable[Box]) -> Iterator[tuple[Box, Sequence[int], str, Any]]:
         """Each box with its shard, opened: None where it does not exist, or the error."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastcounts.errors import OptionError
 from fastcounts.grid import Box, Grid
 from fastcounts.plan import ArrayInfo
-from fastcounts.sources.port import Piece, Pile, Source
+from fastcounts.sources.port import Fetched, Piece, Pile, Source, Way, Weight
 
 __all__ = ["Collection", "rename"]
 
@@ -49,11 +49,26 @@ class Collection(Source):
         return source.read(place, box)
 
     def read_many(
-        self, array: int, boxes: Iterable[Box], axis: int | None = None
+        self, array: int, boxes: Iterable[Box], axis: int | None = None, *, known: bool = True
     ) -> Iterator[Piece | Pile]:
         """Read blocks from the source that has the array."""
         source, place = self._places[array]
-        return source.read_many(place, boxes, axis)
+        return source.read_many(place, boxes, axis, known=known)
+
+    def way(self, array: int) -> Way:
+        """What the source that has the array says."""
+        source, place = self._places[array]
+        return source.way(place)
+
+    def fetch(self, array: int, boxes: Iterable[Box]) -> Fetched | None:
+        """Fetch from the source that has the array."""
+        source, place = self._places[array]
+        return source.fetch(place, boxes)
+
+    def weigh(self, array: int, grid: Grid, start: int, stop: int) -> Weight:
+        """What the source that has the array says."""
+        source, place = self._places[array]
+        return source.weigh(place, grid, start, stop)
 
     def present(self, array: int, grid: Grid, start: int, stop: int) -> NDArray[np.int64] | None:
         """What the source that has the array says."""

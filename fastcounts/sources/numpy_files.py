@@ -128,7 +128,8 @@ class NpzFormat:
                         )
                     name = f"{path}#{member.filename[:-4]}"
                     with archive.open(member) as file:
-                        infos.append(_member(path, name, _header(file, name)))
+                        header = _header(file, name)
+                    infos.append(_member(path, name, header, member.compress_size))
         except _ARCHIVE_ERRORS as error:
             if isinstance(error, FastcountsError):
                 raise
@@ -154,7 +155,7 @@ class NpzFormat:
         return array[box_slices(box)] if box else array
 
 
-def _member(path: Path, name: str, header: _Header) -> ArrayInfo:
+def _member(path: Path, name: str, header: _Header, stored: int) -> ArrayInfo:
     return ArrayInfo(
         name=name,
         source=f"{path.as_uri()}{name[len(str(path)) :]}",
@@ -164,4 +165,5 @@ def _member(path: Path, name: str, header: _Header) -> ArrayInfo:
         chunks=whole_chunks(header.shape),
         inner=None,
         digest=digest(header.shape, header.dtype.str),
+        stored_bytes=stored,
     )

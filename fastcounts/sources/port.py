@@ -5,16 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastcounts.errors import ReadError
-from fastcounts.grid import Box, Grid
+from fastcounts.grid import Box, Grid, volume
 from fastcounts.plan import ArrayInfo
 
-__all__ = ["Known", "Piece", "Pile", "Source", "Unreadable", "digest"]
+__all__ = ["Fetched", "Known", "Piece", "Pile", "Source", "Unreadable", "Way", "Weight", "digest"]
 
 
 class Known(NamedTuple):
@@ -84,6 +85,47 @@ class Unreadable(NamedTuple):
     reason: str
 
 
+class Way(NamedTuple):
+    """How the blocks of an array are read.
+
+    Attributes
+    ----------
+    kind : ``"mapped"`` (in memory, or mapped into it), ``"file"`` (a library decodes the file),
+        ``"chunks"`` (straight from their store) or ``"zarr-python"``.
+    codecs : of its chunks, in the order of encoding, with what matters of their options.
+    native : whether chunks are decoded without Python.
+    requests : how many may be under way at once, where chunks are asked for from another
+        machine; 0 where they are on this one.
+    obstacle : why chunks are read through zarr-python; empty where they are not.
+    """
+
+    kind: str
+    codecs: Sequence[str] = ()
+    native: bool = False
+    requests: int = 0
+    obstacle: str = ""
+
+
+class Weight(NamedTuple):
+    """What is known of some chunks without reading them.
+
+    Attributes
+    ----------
+    missing : how many do not exist, or None.
+    stored_bytes : what the others take, or None.
+    """
+
+    missing: int | None = None
+    stored_bytes: int | None = None
+
+
+class Fetched(NamedTuple):
+    """Chunks that were fetched and not decoded, and the bytes that they are stored in."""
+
+    chunks: int
+    stored_bytes: int
+
+
 class Source(ABC):
     """Where masks live.
 
@@ -111,7 +153,7 @@ class Source(ABC):
         """
 
     def read_many(
-        self, array: int, boxes: Iterable[Box], axis: int | None = None
+        self, array: int, boxes: Iterable[Box], axis: int | None = None, *, known: bool = True
     ) -> Iterator[Piece | Pile]:
         """Read blocks one after the other, ahead of what is asked for where that helps.
 
@@ -123,14 +165,37 @@ class Source(ABC):
         ----------
         array, boxes : what to read.
         axis : along which items lie, or None; a piece whose labels are ``known`` lies in one.
+        known : whether labels will do where they are known without pixels.
         """
-        del axis
+        del axis, known
         for box in boxes:
             try:
                 pieces = list(self.read(array, box))
             except ReadError as error:
                 pieces = [Piece(box, None, error=error)]
             yield from pieces
+
+    def way(self, array: int) -> Way:
+        """How the blocks of an array are read."""
+        return Way("mapped" if self.arrays[array].is_view else "file")
+
+    def fetch(self, array: int, boxes: Iterable[Box]) -> Fetched | None:
+        """Fetch the stored bytes of blocks and do nothing with them.
+
+        None, and nothing is fetched, where reading cannot be told from decoding: for every
+        way but ``"chunks"``.
+        """
+        del array, boxes
+        return None
+
+    def weigh(self, array: int, grid: Grid, start: int, stop: int) -> Weight:
+        """What is known of the chunks ``start`` to ``stop - 1`` without reading them."""
+        info = self.arrays[array]
+        if info.is_view:
+            pixels = sum(map(volume, grid.boxes(start, stop)))
+            return Weight(0, pixels * info.dtype.itemsize)
+        every = prod(-(-n // chunk) for n, chunk in zip(info.shape, info.chunks, strict=True))
+        return Weight(0, info.stored_bytes if stop - start == every else None)
 
     def chunks_met(self) -> dict[str, int]:
         """How many chunks were read, missing, repeated and broken; empty where none is counted."""

@@ -37,12 +37,23 @@ from fastcounts.errors import (
 )
 from fastcounts.grid import Box, Grid
 from fastcounts.plan import ArrayInfo
-from fastcounts.sources.chunks import LocalChunks, Shards, chunks_of, list_chunks
+from fastcounts.sources.chunks import LocalChunks, Shards, chunks_of, fetch_chunks, list_chunks
 from fastcounts.sources.codecs import UnknownChain
 from fastcounts.sources.listing import Listing
 from fastcounts.sources.ome import find_labels, holds_labels, is_picture
-from fastcounts.sources.port import Piece, Pile, Source, box_slices, digest, whole_chunks
+from fastcounts.sources.port import (
+    Fetched,
+    Piece,
+    Pile,
+    Source,
+    Way,
+    Weight,
+    box_slices,
+    digest,
+    whole_chunks,
+)
 from fastcounts.sources.remote import fetch_error, is_forbidden
+from fastcounts.sources.survey import way_of, weigh_chunks
 
 __all__ = ["ZarrSource", "is_zarr_folder", "open_zarr"]
 
@@ -238,13 +249,27 @@ class ZarrSource(Source):
         return reader.read(box) if reader.chunks is None else _keep(reader.chunks.read_many([box]))
 
     def read_many(
-        self, array: int, boxes: Iterable[Box], axis: int | None = None
+        self, array: int, boxes: Iterable[Box], axis: int | None = None, *, known: bool = True
     ) -> Iterator[Piece | Pile]:
         """Read chunks or shards straight from where they are stored, where that can be done."""
         chunks = self._arrays[array].chunks
         if chunks is None:
             return super().read_many(array, boxes, axis)
-        return self._watch(chunks.read_many(boxes, axis, known=True))
+        return self._watch(chunks.read_many(boxes, axis, known=known))
+
+    def way(self, array: int) -> Way:
+        """Straight from the store, or through zarr-python and why."""
+        reader = self._arrays[array]
+        return way_of(reader.array, reader.chunks, reader.obstacle)
+
+    def fetch(self, array: int, boxes: Iterable[Box]) -> Fetched | None:
+        """Fetch chunks, or parts of shards, where zarr-python is not asked for them."""
+        chunks = self._arrays[array].chunks
+        return None if chunks is None else fetch_chunks(chunks, boxes)
+
+    def weigh(self, array: int, grid: Grid, start: int, stop: int) -> Weight:
+        """What listing says of chunks or shards, where the store is on this machine."""
+        return weigh_chunks(self._arrays[array].array, grid, start, stop)
 
     def _watch(self, found: Iterable[Piece | Pile]) -> Iterator[Piece | Pile]:
         """Pass on what was found, and note how many chunks of which kind there were."""
@@ -353,6 +378,7 @@ class _Reader:
         place = f"{url}/{array.path}".rstrip("/") if url else ""
         self.name = place or _name(array.store_path)
         self.chunks: LocalChunks | Shards | None = None
+        self.obstacle = ""
         dtype = check_label_dtype(array.dtype, self.name)
         regular = type(array.metadata).__name__ != "ArrayV3Metadata" or hasattr(
             array.metadata.chunk_grid, "chunk_shape"
@@ -390,6 +416,7 @@ class _Reader:
             self.chunks = chunks_of(self.array, self.name)
             self.knows_missing = True
         except UnknownChain as error:
+            self.obstacle = str(error)
             _LOG.info("%s: read through zarr-python, more slowly: %s", self.name, error)
 
     def read(self, box: Box) -> list[Piece]:

@@ -292,3 +292,43 @@ def test_lowered_for_neon(tmp_path):
     assert int(counted) > 8
     assert int(bytewise) < int(compared)
     assert called.strip() == "set()"
+
+
+WIDTHS = """
+import sys
+import numpy as np
+from fastcounts import kernels
+
+for dtype in sys.argv[1:]:
+    labels = np.repeat(np.arange(90_000) * 7919 % 300, 4).astype(dtype)
+    expected = np.unique(labels, return_counts=True)
+    found = kernels.count(labels)
+    assert found.labels.tolist() == expected[0].tolist(), dtype
+    assert found.pixels.tolist() == expected[1].tolist(), dtype
+"""
+
+
+@pytest.mark.parametrize(
+    "widths", [("i4", "i8"), ("u1", "u2"), ("u2", "i8")], ids=lambda pair: "-".join(pair)
+)
+def test_kernels_that_other_processes_compiled_do_not_mix(tmp_path, widths):
+    """Each is compiled by a process of its own; then one process takes both from the cache."""
+    variables = {**os.environ, "PYTHONPATH": str(PACKAGE), "NUMBA_CACHE_DIR": str(tmp_path)}
+    for words in ([widths[0]], [widths[1]], widths, widths[::-1]):
+        subprocess.run([sys.executable, "-c", WIDTHS, *words], env=variables, check=True)
+
+
+def test_compiled_functions_have_names_of_their_own():
+    """Names are all that tells functions apart that were compiled by different processes."""
+    import importlib
+    import pkgutil
+
+    import fastcounts.kernels
+
+    names: dict[str, int] = {}
+    for module in pkgutil.iter_modules(fastcounts.kernels.__path__):
+        for value in vars(importlib.import_module(f"fastcounts.kernels.{module.name}")).values():
+            if function := getattr(value, "py_func", None):
+                name = f"{function.__module__}.{function.__qualname__}"
+                assert names.setdefault(name, id(function)) == id(function), name
+    assert len(names) > 30
