@@ -5,6 +5,9 @@ the source of this package, the signature, the processor, and the versions of Py
 NumPy, numba and llvmlite. A file is written whole and then renamed, and never changed
 after that. So processes that start together cannot harm each other, intrinsics in another
 file are not forgotten, and a directory that is missing, full or read-only costs time only.
+
+What a file holds may come from another process than the next file. Functions that both hold
+are told apart by name alone: one that a factory makes has to be given a name of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ import numpy as np
 from numba.core import serialize
 from numba.core.caching import FunctionCache
 
-__all__ = ["compiled", "inlined", "named", "shared"]
+__all__ = ["NAMES", "compiled", "inlined", "named", "shared"]
+
+NAMES: list[tuple[str, str]] = []
+"""Module and qualified name of every function that is compiled; none may come twice."""
 
 _dumps: Callable[[Any], bytes] = serialize.dumps
 
@@ -86,6 +92,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 
     The function is known by its qualified name: a factory gives each that it makes its own.
     """
+    NAMES.append((function.__module__, function.__qualname__))
     dispatcher: Any = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
     cache: Callable[..., Any] = _Cache
     with contextlib.suppress(RuntimeError):  # no directory can be written: compile every time
@@ -105,5 +112,9 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def shared(function: Callable[..., Any]) -> Any:
-    """Compile a function that others call; it is kept on disk within those."""
+    """Compile a function that others call; it is kept on disk within those.
+
+    A factory gives each that it makes a qualified name of its own.
+    """
+    NAMES.append((function.__module__, function.__qualname__))
     return numba.njit(boundscheck=False, error_model="numpy")(function)
