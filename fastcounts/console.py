@@ -74,9 +74,10 @@ def counts_table(counts: Counts) -> Table:
     """One line a class."""
     with_presence = counts.items > 0
     table = _table(None, ["label", "pixels", "share", *(["images"] if with_presence else [])], 1)
+    names = counts.names
     for place, label in enumerate(counts.labels.tolist()):
         row = [
-            _called(counts.names, label),
+            _called(names, label),
             f"{int(counts.pixels[place]):,}",
             f"{counts.frequencies()[place]:.4%}" if counts.ledger.counted else "",
         ]
