@@ -66,7 +66,7 @@ def count(
     ignore : a label or several that belong to no class; they stay in the ledger.
     classes : a number K (labels 0 to K - 1), names, or a mapping from label to name; labels of
         one name fold into the smallest.  Any other label is unexpected.  Without it every
-        label is a class.
+        label is a class, of the name that the data gives it, if any.
     items : what one image is: the number of an axis, ``"file"``, ``"array"``, or ``"auto"``
         (a file, else a whole array).
     keep_items : keep the pixels of every item and label.
