@@ -66,8 +66,11 @@ def _table(title: str | None, columns: Sequence[str], left: int = 0) -> Table:
 
 
 def _called(names: Any, label: int) -> str:
+    """A label with its name, which may come from a file and is no markup."""
+    from rich.markup import escape
+
     name = names.get(label)
-    return f"{label} {name}" if name else str(label)
+    return f"{label} {escape(name)}" if name else str(label)
 
 
 def counts_table(counts: Counts) -> Table:

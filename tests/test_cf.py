@@ -22,7 +22,10 @@ from fastcounts.engine.stored import stored_array
 from fastcounts.errors import IncompatibleCounts, UnsupportedSource
 from fastcounts.sources.cf import as_label, clean_name, nodata_labels, read_attributes
 
-xarray = pytest.importorskip("xarray", reason="xarray is not installed")
+
+def xarray() -> Any:
+    return pytest.importorskip("xarray", reason="xarray is not installed")
+
 
 MASK = np.arange(24, dtype="u1").reshape(4, 6) % 5
 FLAGS = {"flag_values": np.array([0, 1, 3], "u1"), "flag_meanings": "road car tree"}
@@ -39,7 +42,7 @@ def write(
     folder: Path, mask: np.ndarray = MASK, fill: Any = 4, version: int = 3, **attributes: Any
 ) -> Path:
     """A data set of one variable, as xarray writes it; gives the path of the variable."""
-    data = xarray.Dataset({"m": (("t", "x")[: mask.ndim], mask, attributes)})
+    data = xarray().Dataset({"m": (("t", "x")[: mask.ndim], mask, attributes)})
     encoding: dict[str, Any] = {"chunks": (2, 3)[: mask.ndim]}
     if fill is not None:
         encoding["_FillValue"] = mask.dtype.type(fill)
@@ -55,7 +58,7 @@ def write(
 
 
 def opened(path: Path, mask_and_scale: bool, chunks: Any) -> Any:
-    return xarray.open_zarr(
+    return xarray().open_zarr(
         path.parent, mask_and_scale=mask_and_scale, chunks=chunks, consolidated=False
     )["m"]
 
@@ -198,6 +201,13 @@ def test_attributes_that_were_taken_away_say_nothing(tmp_path):
         bare = fc.count(opened(path, False, chunks).drop_attrs())
         assert said(bare) == said(fc.count(MASK))
     assert fc.count(path).ledger.nodata
+
+
+def test_types_of_other_libraries_are_refused_in_words():
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    array = xarray().DataArray(pandas.array([1, 2, None], dtype="Int64"), attrs={"_FillValue": 2})
+    with pytest.raises(UnsupportedSource):
+        fc.count(array)
 
 
 # ---- packed numbers, bits ----

@@ -244,6 +244,18 @@ def test_names__of_an_image_above_that_is_no_json(tmp_path: Path) -> None:
     assert fc.count(tmp_path / "0").names == {}
 
 
+def test_names__that_look_like_markup_are_printed_as_they_are(
+    image: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, version = image
+    odd = [{"label-value": 1, "class": "[/red] cell [bold]"}]
+    say(path / "labels" / "nuclei", version, properties=odd)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["count", str(path)])
+    assert end.value.code == 0
+    assert "1 [/red] cell [bold]" in capsys.readouterr().out
+
+
 # ---- all label images ----
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import numpy as np
+
 from fastcounts.classes import Meaning, Options
 from fastcounts.counts import Counts
 from fastcounts.engine.cluster import Job, client_of, run_cluster, run_scheduler
@@ -212,6 +214,8 @@ def _bare(target: Any, options: Options) -> tuple[Any, Meaning | None]:
     xarray = sys.modules.get("xarray")
     if xarray is None or not isinstance(target, xarray.DataArray):
         return target, None
+    if not isinstance(target.dtype, np.dtype):
+        return target.data, None
     said = read_attributes(target.attrs, target.dtype, f"DataArray {target.name or ''}".rstrip())
     stored = stored_zarr(target.variable._data)
     if stored is not None and (meaning := stored.meaning(said, options)) is not None:
