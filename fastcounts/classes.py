@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, cast
 
@@ -15,19 +15,29 @@ from fastcounts.errors import FormatError, LabelRangeError, OptionError, Unsuppo
 
 __all__ = [
     "Classes",
+    "Meaning",
     "Options",
     "Sorted",
+    "among",
     "as_integer",
     "as_labels",
     "check_label_dtype",
     "concatenate_labels",
+    "join_names",
     "labels_from_integers",
     "read_labels",
+    "read_names",
+    "spell_names",
     "sum_by_label",
 ]
 
 Labels = NDArray[np.int64] | NDArray[np.uint64]
 Pixels = NDArray[np.int64]
+Names = Mapping[int, tuple[str, ...]]
+"""For each label that has any, its names, sorted."""
+
+MOST_NAMES = 4
+"""Names of one label that are kept; of more the first in the order of the alphabet."""
 
 _SIGNED_END = 2**63
 _LABEL_KINDS = "biuf"
@@ -275,6 +285,59 @@ def _comparable(left: Labels, right: Labels) -> tuple[NDArray[Any], NDArray[Any]
     return left.astype(np.uint64), right.astype(np.uint64)
 
 
+@dataclass(frozen=True)
+class Meaning:
+    """What data says of its own labels.
+
+    Attributes
+    ----------
+    names : the names of labels; they are nothing but names, and make no label a class.
+    nodata : labels that stand for no data, sorted.
+    """
+
+    names: Names = field(default_factory=dict)
+    nodata: tuple[int, ...] = ()
+
+
+def join_names(several: Iterable[Names]) -> dict[int, tuple[str, ...]]:
+    """The names of all, whatever their order; a label may have several."""
+    joined: dict[int, tuple[str, ...]] = {}
+    for names in several:
+        for label, found in names.items():
+            known = joined.get(label, found)
+            joined[label] = known if known == found else _first_names((*known, *found))
+    return dict(sorted(joined.items()))
+
+
+def _first_names(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(names))[:MOST_NAMES])
+
+
+def read_names(data: Any, what: str) -> dict[int, tuple[str, ...]]:
+    """Names from a file; raises FormatError."""
+    try:
+        read = {int(label): _first_names(names) for label, names in data.items()}
+        for label, names in data.items():
+            if list(read[int(label)]) != names or not all(isinstance(n, str) for n in names):
+                raise ValueError("expected a few names for each label, sorted")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise FormatError(f"{what}: {error}") from None
+    return read
+
+
+def spell_names(names: Sequence[str]) -> str:
+    """Names that one label has in different places, as one."""
+    shown = names[: MOST_NAMES - 1]
+    return " or ".join([*shown, "..."] if len(names) > len(shown) else shown)
+
+
+def among(labels: Labels, wanted: Labels) -> NDArray[np.bool_]:
+    """Say which of ``labels`` are one of ``wanted``: (n,)."""
+    if not wanted.size:
+        return np.zeros(labels.size, bool)
+    return np.isin(*_comparable(labels, wanted))
+
+
 class Sorted(NamedTuple):
     """Labels and pixels of one tally, told apart."""
 
@@ -340,9 +403,12 @@ class Options:
 
     def is_ignored(self, labels: Labels) -> NDArray[np.bool_]:
         """Say which of ``labels`` are ignored: (n,)."""
-        if not self.ignore:
-            return np.zeros(labels.size, bool)
-        return np.isin(*_comparable(labels, self._ignored_labels))
+        return among(labels, self._ignored_labels)
+
+    def unclaimed(self, labels: Sequence[int]) -> Labels:
+        """Those of ``labels`` that are neither ignored nor of a class that was given: (n,)."""
+        given = {*self.ignore, *(self.classes.assigned if self.classes is not None else ())}
+        return labels_from_integers([label for label in labels if label not in given])
 
     def sort(self, labels: Labels, pixels: Pixels) -> Sorted:
         """Tell class and ignored labels from unexpected ones, and fold the classes."""

@@ -82,17 +82,21 @@ def _table(title: str | None, columns: Sequence[str], left: int = 0) -> Table:
 
 
 def _called(names: Any, label: int) -> str:
+    """A label with its name, which may come from a file and is no markup."""
+    from rich.markup import escape
+
     name = names.get(label)
-    return f"{label} {name}" if name else str(label)
+    return f"{label} {escape(name)}" if name else str(label)
 
 
 def counts_table(counts: Counts) -> Table:
     """One line a class."""
     with_presence = counts.items > 0
     table = _table(None, ["label", "pixels", "share", *(["images"] if with_presence else [])], 1)
+    names = counts.names
     for place, label in enumerate(counts.labels.tolist()):
         row = [
-            _called(counts.names, label),
+            _called(names, label),
             f"{int(counts.pixels[place]):,}",
             f"{counts.frequencies()[place]:.4%}" if counts.ledger.counted else "",
         ]

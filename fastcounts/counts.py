@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 
 from fastcounts.classes import (
     Labels,
+    Names,
     Options,
     Pixels,
     as_integer,
     as_labels,
+    join_names,
     labels_from_integers,
     read_labels,
+    read_names,
+    spell_names,
     sum_by_label,
 )
 from fastcounts.covers import Covers
@@ -75,6 +79,8 @@ class Counts:
     item_table : pixels by item and label, where ``keep_items`` was asked for, or None.
     covers : which parts of which sources were seen; empty for arrays in memory.
     provenance : how the counts came about; says nothing about what they are.
+    data_names : what the data calls its labels, also those that were not met; several names where
+        its parts differ.  Like ``provenance`` it is no part of equality.
 
     Raises
     ------
@@ -101,6 +107,7 @@ class Counts:
     item_table: ItemTable | None = None
     covers: Covers = field(default_factory=Covers)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    data_names: Names = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", as_labels(np.asarray(self.labels)))
@@ -108,7 +115,8 @@ class Counts:
             array = np.array(getattr(self, name))  # a copy: the caller's may change
             array.flags.writeable = False
             object.__setattr__(self, name, array)
-        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+        for name in ("provenance", "data_names"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         if fault := self._fault():
             raise LedgerError(fault)
 
@@ -218,8 +226,17 @@ class Counts:
 
     @property
     def names(self) -> dict[int, str]:
-        """The name of each class that has one, by label."""
-        return self.options.classes.names if self.options.classes else {}
+        """The name of each class that has one, by label.
+
+        Where ``classes`` were given, theirs; else what the data calls its labels, ``a or b`` where
+        its parts differ.  Two labels may then have one name: only ``classes`` folds.
+        """
+        if self.options.classes is not None:
+            return self.options.classes.names
+        if not self.data_names:
+            return {}
+        met = [label for label in self.labels.tolist() if self.data_names.get(label)]
+        return {label: spell_names(self.data_names[label]) for label in met}
 
     @property
     def members(self) -> dict[int, tuple[int, ...]]:
@@ -256,6 +273,7 @@ class Counts:
                 or self.covers
                 or self.labels.size
                 or self.item_table
+                or self.data_names
             )
             and self.options == Options()
         )
@@ -291,6 +309,7 @@ class Counts:
             item_table=table,
             covers=covers,
             provenance=_join_provenance(self.provenance, other.provenance),
+            data_names=join_names([self.data_names, other.data_names]),
         )
         return joined.with_items(self._join_open(other))
 
@@ -350,6 +369,7 @@ class Counts:
                 item_table=table,
                 covers=covers,
                 provenance=self.provenance,
+                data_names=self.data_names,
             )
         except LedgerError as error:
             raise IncompatibleCounts(
@@ -437,7 +457,8 @@ class Counts:
     def __reduce__(self) -> tuple[Any, ...]:
         names = [field.name for field in fields(self)]
         values = {name: getattr(self, name) for name in names}
-        return _rebuild, (values | {"provenance": dict(self.provenance)},)
+        plain = {name: dict(values[name]) for name in ("provenance", "data_names")}
+        return _rebuild, (values | plain,)
 
     def __repr__(self) -> str:
         shown = ", ".join(
@@ -495,6 +516,8 @@ class Counts:
         data["ledger"] = self.ledger.to_dict()
         if self.item_table is not None:
             data["item_table"] = self.item_table.to_dict()
+        if self.data_names:
+            data["data_names"] = {str(n): list(names) for n, names in self.data_names.items()}
         data["provenance"] = dict(self.provenance)
         return data
 
@@ -525,8 +548,7 @@ class Counts:
             raise FormatError("open_items: expected a list")
         table = data.get("item_table")
         options = Options.from_dict(data["options"])
-        _check_names(data, options)
-        return cls(
+        counts = cls(
             labels=read_labels(data["labels"], "labels"),
             **{name: whole_numbers(data[name], name) for name in _COLUMNS},
             items=whole_number(data["items"], "items"),
@@ -536,7 +558,20 @@ class Counts:
             item_table=None if table is None else ItemTable.from_dict(table),
             covers=Covers.from_list(data["covers"]),
             provenance=data["provenance"],
+            data_names=read_names(data.get("data_names", {}), "data_names"),
         )
+        counts._check_names(data)
+        return counts
+
+    def _check_names(self, data: Mapping[str, Any]) -> None:
+        """Refuse names that were edited without that from which they follow."""
+        names = {str(label): name for label, name in self.names.items()}
+        groups = {str(label): list(group) for label, group in self.members.items()}
+        for field_name, expected in (("names", names), ("members", groups)):
+            if data.get(field_name, expected) != expected:
+                raise FormatError(
+                    f"{field_name}: they are not those of options.classes or data_names"
+                )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``.json``, or ``.npz`` for a large table of items; the suffix decides.
@@ -683,16 +718,6 @@ def _natural(value: Any, what: str) -> int:
     if number < 0:
         raise OptionError(f"{what}: expected at least 0, got {number}")
     return number
-
-
-def _check_names(data: Mapping[str, Any], options: Options) -> None:
-    """Refuse names that were edited without the options from which they follow."""
-    classes = options.classes
-    names = {str(label): name for label, name in classes.names.items()} if classes else {}
-    groups = {str(label): list(m) for label, m in classes.members.items()} if classes else {}
-    for field_name, expected in (("names", names), ("members", groups)):
-        if data.get(field_name, expected) != expected:
-            raise FormatError(f"{field_name}: they are not those of options.classes")
 
 
 def _column(values: Mapping[int, int], labels: Labels, name: str) -> Pixels:

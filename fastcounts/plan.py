@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate, pairwise, product
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcounts.classes import as_integer
+from fastcounts.classes import Meaning, as_integer
 from fastcounts.covers import Cover, Covers, Piece, Run
 from fastcounts.errors import MemoryBudgetError, OptionError
 from fastcounts.grid import Box, Grid, Interval, volume
@@ -64,6 +64,7 @@ class ArrayInfo:
     is_view : whether a block is a view that costs no memory.
     is_fetched : whether blocks are asked for ahead of being counted, and held until then.
     stored_bytes : on disk, where that is known.
+    meaning : what the array says of its labels.
     """
 
     name: str
@@ -77,6 +78,7 @@ class ArrayInfo:
     is_view: bool = False
     is_fetched: bool = False
     stored_bytes: int | None = None
+    meaning: Meaning = field(default_factory=Meaning)
 
 
 Present = Callable[[int, Grid, int, int], "NDArray[np.int64] | None"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from strategies import arrays, meanings, units
 from test_laws import feasible
 
 import fastcounts as fc
+from fastcounts.classes import join_names
 from fastcounts.errors import (
     CountsError,
     CountsOverflow,
@@ -349,3 +352,62 @@ def test_a_table_of_items_is_never_dropped() -> None:
     nothing = fc.count(array[:0], items=0)
     for joined in (kept + nothing, nothing + kept):
         assert joined == kept
+
+
+# ---- names that come from the data ----
+
+_NAMES = st.dictionaries(
+    st.sampled_from([0, 1, 2, 2**63, -1]),
+    st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=6),
+    max_size=3,
+).map(lambda found: join_names({label: (name,)} for label in found for name in found[label]))
+
+
+def called(names: Any, labels: tuple[int, ...] = (0, 1)) -> fc.Counts:
+    return replace(fc.Counts.from_pixels(dict.fromkeys(labels, 3)), data_names=names)
+
+
+@given(_NAMES, _NAMES, _NAMES)
+def test_data_names__merge_in_any_order(first: Any, second: Any, third: Any) -> None:
+    a, b, c = called(first), called(second, (1, 2)), called(third, ())
+    names = ((a + b) + c).data_names
+    assert names == (a + (b + c)).data_names == ((c + b) + a).data_names
+    assert (a + a).data_names == (a + fc.Counts()).data_names == (fc.Counts() + a).data_names
+    assert (a + a).data_names == a.data_names
+    assert a + b == called({}) + called({}, (1, 2))
+    assert (a + b) - b == a
+    assert set((a + b).names) == ({*first, *second} & {0, 1, 2})
+
+
+@given(_NAMES)
+def test_data_names__survive_files_and_pickle(names: Any) -> None:
+    counts = called(names)
+    Draft202012Validator(SCHEMA).validate(counts.to_dict())
+    for other in (
+        fc.Counts.from_dict(json.loads(json.dumps(counts.to_dict()))),
+        pickle.loads(pickle.dumps(counts)),
+    ):
+        assert other.data_names == counts.data_names
+        assert other.names == counts.names
+
+
+def test_data_names__are_spelled() -> None:
+    counts = called({0: ("car",), 1: ("a", "b", "c", "d"), 2: ("not met",)})
+    assert counts.names == {0: "car", 1: "a or b or c or ..."}
+    assert called({0: ("car", "van")}).names == {0: "car or van"}
+
+
+def test_data_names__give_way_to_classes() -> None:
+    given = fc.Counts.from_pixels({0: 3, 1: 4}, classes={0: "road", 1: None})
+    assert replace(given, data_names={0: ("car",), 1: ("van",)}).names == {0: "road"}
+
+
+@pytest.mark.parametrize(
+    "wrong", [3, {"x": ["a"]}, {"0": "a"}, {"0": [1]}, {"0": ["b", "a"]}, {"0": list("abcde")}]
+)
+def test_data_names__that_were_edited_are_refused(wrong: Any) -> None:
+    data = called({0: ("car",)}).to_dict()
+    with pytest.raises(FormatError, match="data_names"):
+        fc.Counts.from_dict(data | {"data_names": wrong})
+    with pytest.raises(FormatError, match="names: they are not"):
+        fc.Counts.from_dict(data | {"data_names": {"0": ["bus"]}})

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastcounts as fc
+from fastcounts.classes import Meaning, Options
 from fastcounts.engine.stored import stored_array
 from fastcounts.errors import (
     NonIntegralLabel,
@@ -148,7 +149,7 @@ def _partial_counts(mask):
 
     request = Request.parse(mask)
     array = da.from_array(mask, chunks=20)
-    context, _ = _context(array, request.options, request.policy, False, None)
+    context, _ = _context(array, request.options, request.policy, False, None, Meaning())
     for row in range(2):
         yield _tally(mask[20 * row : 20 * row + 20, :20], context, block_id=(row, 0))
 
@@ -247,7 +248,7 @@ def test_slices_along_chunks_are_regions(stored):
 def test_anything_computed_is_counted_as_it_is(stored, change):
     array, _ = stored
     lazy = change(da.from_zarr(array))
-    assert stored_array(lazy, None) is None
+    assert stored_array(lazy, None, None, Options()) is None
     assert fc.count(lazy) == fc.count(lazy.compute())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import zarr
 
 import fastcounts as fc
+from fastcounts import cli
 from fastcounts.errors import AmbiguousSource, UnsupportedSource
 
 
@@ -123,3 +125,152 @@ def test_metadata__that_is_broken_is_an_error_in_words(tmp_path: Path, about: An
     root.create_array("0", shape=(4,), chunks=(2,), dtype="u1")[...] = 3
     with pytest.raises(UnsupportedSource, match=r"broken\.zarr"):
         fc.count(tmp_path / "broken.zarr")
+
+
+# ---- names ----
+
+
+PROPERTIES = [
+    {"label-value": 0, "area (pixels)": 1200, "class": "background"},
+    {"label-value": 1, "class": "neuron", "name": "cell 17"},
+    {"label-value": 2, "name": "glia"},
+    {"label-value": 3, "area (pixels)": 7},
+    {"label-value": 9, "class": "never met"},
+]
+CALLED = {0: "background", 1: "neuron", 2: "glia"}
+
+
+def say(path: Path, version: str, **about: Any) -> None:
+    """Write what a label image says of its labels."""
+    group = zarr.open_group(path, mode="r+")
+    attributes = dict(group.attrs)
+    (attributes["ome"] if version == "0.5" else attributes)["image-label"] = about
+    group.attrs.update(attributes)
+
+
+def test_names__are_found_however_the_label_image_is_given(image: tuple[Path, str]) -> None:
+    path, version = image
+    say(path / "labels" / "nuclei", version, properties=PROPERTIES, colors=[{"label-value": 3}])
+    for given in ("", "labels", "labels/nuclei", "labels/nuclei/0", "labels/nuclei/1"):
+        assert fc.count(path / given).names == CALLED, given
+    root = zarr.open_group(path, mode="r")
+    for member in (root, root["labels/nuclei"], root["labels/nuclei/0"]):
+        assert fc.count(member).names == CALLED
+    assert counted(path) == QUARTERS
+    assert fc.count(path, classes={1: "cell"}).names == {1: "cell"}
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_names__in_stores_of_every_kind(version: str, tmp_path: Path) -> None:
+    memory, folder = zarr.storage.MemoryStore(), tmp_path / "image"
+    for store in (memory, folder):
+        group = zarr.create_group(
+            store, path="labels/cells", zarr_format=2 if version == "0.4" else 3
+        )
+        pixels = np.ones((16, 16), np.uint8)
+        scales(group, version, pixels, {"properties": [{"label-value": 1, "class": "cell"}]})
+    shutil.make_archive(str(folder), "zip", folder)
+    for target in (
+        memory,
+        zarr.open_array(memory, path="labels/cells/0", mode="r"),
+        tmp_path / "image.zip",
+        tmp_path / "image.zip" / "labels" / "cells" / "0",
+    ):
+        assert fc.count(target).names == {1: "cell"}
+
+
+def test_names__of_a_resolution_that_is_a_group_of_one_array(tmp_path: Path) -> None:
+    root = zarr.create_group(tmp_path / "nuclei.zarr")
+    root.attrs["ome"] = {
+        "multiscales": [{"datasets": [{"path": "s0/image"}]}],
+        "image-label": {"properties": PROPERTIES},
+    }
+    array = root.create_array("s0/image", shape=(4,), chunks=(2,), dtype="u1")
+    array[...] = [0, 1, 2, 3]
+    assert fc.count(tmp_path / "nuclei.zarr").names == CALLED
+    assert fc.count(tmp_path / "nuclei.zarr" / "s0" / "image").names == CALLED
+
+
+def test_names__that_two_labels_share_do_not_fold_them(image: tuple[Path, str]) -> None:
+    path, version = image
+    same = [{"label-value": label, "class": "cell"} for label in (1, 2)]
+    say(path / "labels" / "nuclei", version, properties=same)
+    counts = fc.count(path)
+    assert counts.names == {1: "cell", 2: "cell"}
+    assert counts.members == {}
+    assert fc.Counts.from_dict(counts.to_dict()) == counts
+
+
+def test_names__that_differ_are_all_kept(tmp_path: Path) -> None:
+    """Parts of one data set merge whatever each of them calls its labels."""
+    paths = []
+    for number, name in enumerate(["neuron", "glia", None]):
+        group = zarr.create_group(tmp_path / f"{number}.zarr")
+        label = {"properties": [{"label-value": 1, "class": name}]} if name else {}
+        scales(group, "0.5", np.full((16, 16), min(number, 1), np.uint8), label)
+        paths.append(tmp_path / f"{number}.zarr")
+    apart = [fc.count(path) for path in paths]
+    assert [counts.names for counts in apart] == [{}, {1: "glia"}, {}]
+    merged, run = sum(apart), fc.count(paths)
+    assert merged.names == run.names == sum(reversed(apart)).names == {1: "glia or neuron"}
+    assert merged.pixels.tolist() == [256, 512]
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        3,
+        [3],
+        {"label-value": 1},
+        [{}],
+        [{"class": "cell"}],
+        [{"label-value": "1", "class": "cell"}],
+        [{"label-value": 0.5, "class": "cell"}],
+        [{"label-value": 1, "class": 3}],
+        [{"label-value": 1, "class": " "}],
+        [{"label-value": 1, "class": "\x1b[31m"}],
+        None,
+    ],
+)
+def test_names__of_broken_metadata_are_none(image: tuple[Path, str], properties: Any) -> None:
+    path, version = image
+    say(path / "labels" / "nuclei", version, properties=properties)
+    assert fc.count(path).names == {}
+
+
+def test_names__of_an_image_above_that_is_no_json(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "0", shape=(4,), chunks=(2,), dtype="u1")[...] = 3
+    (tmp_path / "zarr.json").write_text("{")
+    assert fc.count(tmp_path / "0").names == {}
+
+
+def test_names__that_look_like_markup_are_printed_as_they_are(
+    image: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, version = image
+    odd = [{"label-value": 1, "class": "[/red] cell [bold]"}]
+    say(path / "labels" / "nuclei", version, properties=odd)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["count", str(path)])
+    assert end.value.code == 0
+    assert "1 [/red] cell [bold]" in capsys.readouterr().out
+
+
+# ---- all label images ----
+
+
+def test_all__counts_the_highest_resolution_of_every_label_image(
+    image: tuple[Path, str], tmp_path: Path
+) -> None:
+    path, version = image
+    labels = zarr.open_group(path / "labels", mode="r+")
+    scales(labels.create_group("cells"), version, np.full((16, 16), 9, np.uint16), {})
+    name_labels(labels, version, ["nuclei", "cells"])
+    with pytest.raises(SystemExit) as end:
+        cli.main(["count", str(path), "--all", "-o", str(tmp_path / "all.json")])
+    assert end.value.code == 0
+    counts = fc.load(tmp_path / "all.json")
+    assert dict(zip(counts.labels.tolist(), counts.pixels.tolist(), strict=True)) == QUARTERS | {
+        9: 256
+    }
+    assert counts.items == 2

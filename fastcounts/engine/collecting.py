@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcounts.classes import Labels, Options, Pixels, as_labels, sum_by_label
+from fastcounts.classes import Labels, Options, Pixels, as_labels, join_names, sum_by_label
 from fastcounts.counts import Counts, spread
 from fastcounts.engine.places import Places
 from fastcounts.engine.tallying import Partial
@@ -167,10 +167,17 @@ class Collector:
             options=self._options,
             covers=self._plan.covers(),
             provenance=provenance,
+            data_names=self._names(),
             item_table=_empty_table() if self._keep else None,
         )
         open_items = sorted(self._open.values(), key=lambda item: item.key)
         return counts.with_presence(self._presence.result(), tuple(open_items))
+
+    def _names(self) -> dict[int, tuple[str, ...]]:
+        """What the data calls its labels; nothing where the user said what the classes are."""
+        if self._options.classes is not None:
+            return {}
+        return join_names(info.meaning.names for info in self._plan.arrays)
 
     def _ignored(self, labels: Labels, pixels: Pixels) -> dict[int, Ignored]:
         found = dict(zip(labels.tolist(), pixels.tolist(), strict=True))

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import numpy as np
+
+from fastcounts.classes import Meaning, Options
 from fastcounts.counts import Counts
 from fastcounts.engine.cluster import Job, client_of, run_cluster, run_scheduler
 from fastcounts.engine.collecting import Collector
 from fastcounts.engine.events import Advanced, BlockFailed, Finished, Listener, Started
 from fastcounts.engine.lazy import count_graph, is_dask_array, run_graph
 from fastcounts.engine.request import Request
-from fastcounts.engine.stored import bare_zarr, stored_array
+from fastcounts.engine.stored import stored_array, stored_zarr
 from fastcounts.engine.tallying import Partial, Policy, Tallier
 from fastcounts.engine.threads import run_threads
 from fastcounts.engine.worker import inside_worker
@@ -26,6 +29,7 @@ from fastcounts.errors import CountsOverflow, OptionError, ReadError, Unsupporte
 from fastcounts.ledger import MOST_PIXELS
 from fastcounts.plan import Plan, make_plan
 from fastcounts.sources import Source, open_source
+from fastcounts.sources.cf import read_attributes
 from fastcounts.version import __version__
 
 if TYPE_CHECKING:
@@ -65,7 +69,7 @@ def count(
     ignore : a label or several that belong to no class; they stay in the ledger.
     classes : a number K (labels 0 to K - 1), names, or a mapping from label to name; labels of
         one name fold into the smallest.  Any other label is unexpected.  Without it every
-        label is a class.
+        label is a class, of the name that the data gives it, if any.
     items : what one image is: the number of an axis, ``"file"``, ``"array"``, or ``"auto"``
         (a file, else a whole array).
     keep_items : keep the pixels of every item and label.
@@ -150,7 +154,7 @@ def count_delayed(
 
     Parameters
     ----------
-    array : a Dask array, or an xarray DataArray of one.
+    array : a Dask array, or an xarray DataArray of one, whose attributes say what its labels are.
     ignore, classes, items, keep_items, region, strict : as for :func:`count`.
 
     Returns
@@ -171,34 +175,58 @@ def count_delayed(
     >>> counts.compute().pixels.tolist()
     [24]
     """
-    array = _bare(array)
+    request = Request.parse(array, ignore=ignore, classes=classes, items=items, strict=strict)
+    array, meaning = _bare(array, request.options)
     if not is_dask_array(array):
         raise UnsupportedSource(f"{type(array).__qualname__}: count_delayed takes a Dask array")
-    request = Request.parse(array, ignore=ignore, classes=classes, items=items, strict=strict)
-    return count_graph(array, request.options, request.policy, keep_items=keep_items, region=region)
+    return count_graph(
+        array,
+        request.options,
+        request.policy,
+        keep_items=keep_items,
+        region=region,
+        meaning=meaning,
+    )
 
 
 def run(request: Request, progress: Listener | None = None) -> Counts:
     """Count what was asked for."""
     if progress is not None and not callable(progress):
         raise OptionError(f"progress: expected a function that takes events, got {progress!r}")
-    request = request.about(_bare(request.target))
-    if is_dask_array(request.target):
-        if (stored := stored_array(request.target, request.region)) is None:
+    target, meaning = _bare(request.target, request.options)
+    request = request.about(target, meaning=meaning)
+    if is_dask_array(target):
+        if (stored := stored_array(target, request.region, meaning, request.options)) is None:
             return _run_lazy(request, progress or _nobody)
-        target, region = stored
-        request = request.about(target, region=region, scheduler=_where_dask_computes(request))
-    source = open_source(request.target, source_id=request.source_id, every=request.every)
+        target, region, meaning = stored
+        request = request.about(
+            target, region=region, scheduler=_where_dask_computes(request), meaning=meaning
+        )
+    source = open_source(
+        request.target,
+        source_id=request.source_id,
+        every=request.every,
+        meaning=request.meaning,
+    )
     return _run_source(request, source, progress or _nobody)
 
 
-def _bare(target: Any) -> Any:
-    """The array in an xarray DataArray: a stored Zarr array where it is one and not loaded."""
+def _bare(target: Any, options: Options) -> tuple[Any, Meaning | None]:
+    """The array in an xarray DataArray, and what is known of its labels.
+
+    That is a stored Zarr array where it is one and not loaded.  What is no DataArray comes back
+    as it is.
+    """
     xarray = sys.modules.get("xarray")
     if xarray is None or not isinstance(target, xarray.DataArray):
-        return target
-    stored = bare_zarr(target.variable._data)
-    return stored if type(stored).__module__.startswith("zarr.") else target.data
+        return target, None
+    if not isinstance(target.dtype, np.dtype):
+        return target.data, None
+    said = read_attributes(target.attrs, target.dtype, f"DataArray {target.name or ''}".rstrip())
+    stored = stored_zarr(target.variable._data)
+    if stored is not None and (meaning := stored.meaning(said, options)) is not None:
+        return stored.array, meaning
+    return target.data, said
 
 
 def _where_dask_computes(request: Request) -> Any:
@@ -227,6 +255,7 @@ def _run_lazy(request: Request, tell: Listener) -> Counts:
         request.policy,
         keep_items=request.keep_items,
         region=request.region,
+        meaning=request.meaning,
     )
     clock = time.perf_counter()
     if request.scheduler in (None, "threads", *_DASK_NAMES):
@@ -370,6 +399,7 @@ def _provenance(
         "begun": begun.isoformat(timespec="seconds"),
         "seconds": round(seconds, 6),
         "workers": plan.workers,
+        "nodata_labels": sorted({n for info in plan.arrays for n in info.meaning.nodata})[:8],
         "skipped": len(source.skipped),
         "chunks": source.chunks_met(),
         "failures": [

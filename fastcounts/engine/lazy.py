@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcounts.classes import Options, check_label_dtype
+from fastcounts.classes import Meaning, Options, check_label_dtype
 from fastcounts.counts import Counts
 from fastcounts.engine.collecting import Collector
 from fastcounts.engine.tallying import Partial, Policy, Tallier
@@ -52,6 +52,7 @@ class _Context:
     ----------
     starts : where the blocks begin along each axis; None where Dask does not know.
     offset : what was cut off before the array along each axis.
+    meaning : what is known of the labels.
     """
 
     options: Options
@@ -60,6 +61,7 @@ class _Context:
     plan: Plan | None
     starts: tuple[tuple[int, ...], ...] | None
     offset: tuple[int, ...]
+    meaning: Meaning
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,17 @@ class _BlockSource(Source):
 
 
 def count_graph(
-    array: da.Array, options: Options, policy: Policy, *, keep_items: bool, region: Any
+    array: da.Array,
+    options: Options,
+    policy: Policy,
+    *,
+    keep_items: bool,
+    region: Any,
+    meaning: Meaning | None = None,
 ) -> Delayed:
     """The graph that counts a Dask array; computing it gives Counts.
+
+    ``meaning`` is what is known of its labels.
 
     Raises
     ------
@@ -99,7 +109,7 @@ def count_graph(
     import dask.array as da
 
     _check(array, policy)
-    context, array = _context(array, options, policy, keep_items, region)
+    context, array = _context(array, options, policy, keep_items, region, meaning or Meaning())
     tallied = da.map_blocks(
         _tally,
         array,
@@ -153,25 +163,32 @@ def _check(array: da.Array, policy: Policy) -> None:
 
 
 def _context(
-    array: da.Array, options: Options, policy: Policy, keep_items: bool, region: Any
+    array: da.Array,
+    options: Options,
+    policy: Policy,
+    keep_items: bool,
+    region: Any,
+    meaning: Meaning,
 ) -> tuple[_Context, da.Array]:
     known = not any(isnan(length) for lengths in array.chunks for length in lengths)
     if not known:
         if region is not None:
             raise OptionError(f"region: the chunk sizes of the {_NAME} are not known")
-        context = _Context(options, policy, keep_items, None, None, (0,) * array.ndim)
+        context = _Context(options, policy, keep_items, None, None, (0,) * array.ndim, meaning)
         return context, array
-    plan = _plan(array.shape, array.dtype, options, region)
+    plan = _plan(array.shape, array.dtype, options, region, meaning)
     offset = (0,) * array.ndim
     if region is not None:
         box = resolve_region(region, array.shape, _NAME)
         array = array[tuple(slice(start, stop) for start, stop in box)]
         offset = tuple(start for start, _ in box)
     starts = tuple(tuple(accumulate(lengths, initial=0)) for lengths in array.chunks)
-    return _Context(options, policy, keep_items, plan, starts, offset), array
+    return _Context(options, policy, keep_items, plan, starts, offset, meaning), array
 
 
-def _plan(shape: tuple[int, ...], dtype: np.dtype[Any], options: Options, region: Any) -> Plan:
+def _plan(
+    shape: tuple[int, ...], dtype: np.dtype[Any], options: Options, region: Any, meaning: Meaning
+) -> Plan:
     info = ArrayInfo(
         name=_NAME,
         source="",
@@ -182,6 +199,7 @@ def _plan(shape: tuple[int, ...], dtype: np.dtype[Any], options: Options, region
         inner=None,
         digest="",
         is_view=True,
+        meaning=meaning,
     )
     return make_plan([info], items=options.items, region=region)
 
@@ -202,7 +220,7 @@ def _tally(
     dtype = check_label_dtype(block.dtype, f"{_NAME}: block {place}")
     answer = np.empty((1,) * block.ndim, object)
     if context.plan is None or context.starts is None:
-        plan = _plan(block.shape, dtype, context.options, None)
+        plan = _plan(block.shape, dtype, context.options, None, context.meaning)
         partials = list(_partials(block, plan, context, (0,) * block.ndim))
         answer[(0,) * block.ndim] = _Loose(place, block.shape, dtype, partials)
         return answer
@@ -310,7 +328,7 @@ def _place(found: list[_Loose], context: _Context) -> tuple[Plan, Collector]:
         for axis in range(rank)
     ]
     shape = tuple(ends[-1] for ends in starts)
-    plan = _plan(shape, found[0].dtype, context.options, None)
+    plan = _plan(shape, found[0].dtype, context.options, None, context.meaning)
     collector = Collector(plan, context.options, context.keep_items)
     for loose in found:
         at = tuple(starts[axis][number] for axis, number in enumerate(loose.block))

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastcounts.classes import Options, as_integer
+from fastcounts.classes import Meaning, Options, as_integer
 from fastcounts.engine.tallying import Policy
 from fastcounts.errors import OptionError
 
@@ -28,6 +28,7 @@ class Request:
     policy : what to do with what is missing, broken or unexpected.
     workers, memory : as given, or None.
     every : take all label arrays of a Zarr group.
+    meaning : what is known of the labels beside what the target says itself.
     """
 
     target: Any
@@ -41,6 +42,7 @@ class Request:
     workers: int | None = None
     memory: int | None = None
     scheduler: Any = None
+    meaning: Meaning | None = None
 
     @classmethod
     def parse(

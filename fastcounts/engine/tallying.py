@@ -19,6 +19,7 @@ from fastcounts.classes import (
     Labels,
     Options,
     Pixels,
+    among,
     as_labels,
     concatenate_labels,
     sum_by_label,
@@ -108,6 +109,12 @@ def _is_label(value: float) -> bool:
     return value.is_integer() and abs(value) <= 2**53
 
 
+def _offsets(rows: NDArray[np.int64], number: int) -> Pixels:
+    """Where each of ``number`` rows begins and the last one ends, of entries in order of rows."""
+    lengths = np.bincount(rows, minlength=number)
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
 def _joined(partials: Sequence[Partial]) -> Partial:
     """Partial counts of several items of one array as one, a row for each."""
     if len(partials) == 1:
@@ -165,6 +172,7 @@ class Tallier:
         self._axis = options.item_axis
         self._places = Places(self._axis)
         self._tables: dict[str, kernels.Table] = {}
+        self._voids: dict[int, Labels] = {}
         self._current: tuple[int, int] | None = None
         self._seen = 0
         self._nodata = 0
@@ -387,7 +395,17 @@ class Tallier:
         if isinstance(value, float | np.floating) and not _is_label(float(value)):
             origin = tuple(start for start, _ in piece.box)
             raise NonIntegralLabel(float(value), origin, f"{name}: chunk {piece.key}, fill value")
-        return int(value)
+        label = int(value)
+        return None if label in self._void(array) else label
+
+    # ---- labels that stand for no data ----
+
+    def _void(self, array: int) -> Labels:
+        """The labels of an array that stand for no data, where the user says nothing of them."""
+        if (void := self._voids.get(array)) is None:
+            said = self._plan.arrays[array].meaning.nodata
+            void = self._voids[array] = self._options.unclaimed(said)
+        return void
 
     # ---- many chunks that do not exist ----
 
@@ -470,6 +488,10 @@ class Tallier:
                 [as_labels(labels), *(known.labels for known in self._known)],
                 [[pixels, *(known.pixels for known in self._known)]],
             )
+        if (void := self._void(array)).size:
+            is_void = among(as_labels(labels), void)
+            self._nodata += int(pixels[is_void].sum())
+            labels, pixels = as_labels(labels[~is_void]), pixels[~is_void]
         kept = self._options.sort(labels, pixels)
         if kept.unexpected_labels.size:
             self._look(array, number, kept.unexpected_labels)
@@ -573,6 +595,8 @@ class Tallier:
             pixels=tally.pixels,
             nodata=int(tally.nodata.sum()),
         )
+        if (void := self._void(array)).size:
+            self._drop_void(partial, void)
         if self._options.classes is not None:
             self._sort_rows(partial)
             if partial.unexpected_labels.size:
@@ -581,6 +605,15 @@ class Tallier:
                 self._refuse(array, partial.unexpected_labels)
         self._send(partial)
         self._account(volume(piece.box))
+
+    def _drop_void(self, partial: Partial, void: Labels) -> None:
+        """Make labels that stand for no data nodata."""
+        is_void = among(partial.labels, void)
+        rows = np.repeat(np.arange(partial.numbers.size), np.diff(partial.offsets))[~is_void]
+        partial.nodata += int(partial.pixels[is_void].sum())
+        partial.labels = as_labels(partial.labels[~is_void])
+        partial.pixels = partial.pixels[~is_void]
+        partial.offsets = _offsets(rows, partial.numbers.size)
 
     def _sort_rows(self, partial: Partial) -> None:
         """Fold labels into classes, and take out those of no class."""
@@ -603,8 +636,7 @@ class Tallier:
         starts = np.flatnonzero(first)
         partial.labels = labels[starts]
         partial.pixels = np.add.reduceat(pixels, starts) if starts.size else pixels
-        counts = np.bincount(rows[starts], minlength=partial.numbers.size)
-        partial.offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        partial.offsets = _offsets(rows[starts], partial.numbers.size)
 
     # ---- blocks that fail ----
 

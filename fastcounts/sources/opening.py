@@ -6,6 +6,7 @@ import glob
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
+from fastcounts.classes import Meaning
 from fastcounts.errors import OptionError, SourceNotFound, UnsupportedSource
 from fastcounts.sources.collection import Collection, rename
 from fastcounts.sources.files import FileSource, find_files
@@ -22,7 +24,13 @@ from fastcounts.sources.port import Source
 __all__ = ["open_source"]
 
 
-def open_source(target: Any, *, source_id: str | None = None, every: bool = False) -> Source:
+def open_source(
+    target: Any,
+    *,
+    source_id: str | None = None,
+    every: bool = False,
+    meaning: Meaning | None = None,
+) -> Source:
     """Open whatever holds masks.
 
     Parameters
@@ -32,6 +40,7 @@ def open_source(target: Any, *, source_id: str | None = None, every: bool = Fals
     source_id : the name under which the data is known wherever it lies; needed to split arrays
         in memory into parts.
     every : take all label arrays of a Zarr group.
+    meaning : what is known of the labels, in place of what the target says itself.
 
     Raises
     ------
@@ -42,6 +51,8 @@ def open_source(target: Any, *, source_id: str | None = None, every: bool = Fals
         if not source_id or not isinstance(source_id, str):
             raise OptionError(f"source_id: expected a name, got {source_id!r}")
         source.arrays = rename(source.arrays, source_id)
+    if meaning is not None:
+        source.arrays = tuple(replace(info, meaning=meaning) for info in source.arrays)
     return source
 
 

@@ -27,7 +27,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
 
-from fastcounts.classes import check_label_dtype
+from fastcounts.classes import Meaning, check_label_dtype, join_names
 from fastcounts.errors import (
     AmbiguousSource,
     ForbiddenChunk,
@@ -37,10 +37,11 @@ from fastcounts.errors import (
 )
 from fastcounts.grid import Box, Grid
 from fastcounts.plan import ArrayInfo
+from fastcounts.sources.cf import read_attributes
 from fastcounts.sources.chunks import LocalChunks, Shards, chunks_of, fetch_chunks, list_chunks
 from fastcounts.sources.codecs import UnknownChain
 from fastcounts.sources.listing import Listing
-from fastcounts.sources.ome import find_labels, holds_labels, is_picture
+from fastcounts.sources.ome import class_names, find_labels, holds_labels, is_picture
 from fastcounts.sources.port import (
     Fetched,
     Piece,
@@ -55,7 +56,7 @@ from fastcounts.sources.port import (
 from fastcounts.sources.remote import fetch_error, is_forbidden
 from fastcounts.sources.survey import way_of, weigh_chunks
 
-__all__ = ["ZarrSource", "is_zarr_folder", "open_zarr"]
+__all__ = ["ZarrSource", "is_zarr_folder", "meaning_of", "open_zarr"]
 
 Array = zarr.Array[Any]
 
@@ -220,6 +221,25 @@ def _on_disk(array: Array) -> Array:
         return array
     local = StorePath(LocalStore(store.path, read_only=True), array.path)
     return zarr.Array(zarr.AsyncArray(array.metadata, local))
+
+
+def meaning_of(array: Array, name: str = "") -> Meaning:
+    """What a stored array says of its labels, in its attributes and as an OME-Zarr label image.
+
+    In arrays of format 2 that xarray wrote, which name their dimensions in an attribute, the
+    fill value is what elsewhere is ``_FillValue``; xarray writes none where there is none.
+
+    Raises
+    ------
+    UnsupportedSource
+        If its elements are no labels before they are decoded.
+    """
+    attributes = dict(array.attrs)
+    fill = array.metadata.fill_value
+    if array.metadata.zarr_format == 2 and "_ARRAY_DIMENSIONS" in attributes and fill is not None:
+        attributes["_FillValue"] = fill
+    said = read_attributes(attributes, array.dtype, name or _name(array.store_path))
+    return Meaning(join_names([said.names, class_names(array)]), said.nodata)
 
 
 class ZarrSource(Source):
@@ -396,6 +416,7 @@ class _Reader:
         hides = inner is None and _is_sharded(array)
         self.knows_missing = regular and not hides and (not self._index or self._index.is_readable)
         self.fill_value = array.metadata.fill_value
+        meaning = meaning_of(array, self.name)
         self.info = ArrayInfo(
             name=self.name,
             source=place or _identity(array.store_path),
@@ -404,8 +425,11 @@ class _Reader:
             dtype=dtype,
             chunks=self._unit,
             inner=inner,
-            digest=digest(array.shape, dtype.str, unit, inner, str(self.fill_value)),
+            digest=digest(
+                array.shape, dtype.str, unit, inner, str(self.fill_value), *meaning.nodata
+            ),
             is_fetched=not isinstance(array.store, LocalStore),
+            meaning=meaning,
         )
         self._most_stored = _SLACK + prod(self._unit) * _ELEMENT_BYTES
         self._find_way()
