@@ -21,7 +21,7 @@ import numpy as np
 from fastcounts.kernels.jit import shared
 from fastcounts.kernels.vector import copy16, copy64, load8, load16, load32, start_match, store8
 
-__all__ = ["BLOSC_LZ4", "SLACK", "undo_blosc_lz4", "undo_lz4"]
+__all__ = ["BLOSC_LZ4", "LEAST_SPLIT", "SLACK", "undo_blosc_lz4", "undo_lz4"]
 
 SLACK = 64
 """Bytes behind what is decoded that may be read, and behind what comes of it that are written."""
@@ -36,7 +36,9 @@ _LAST_LITERALS = 5
 _TOO_LONG = 1 << 62
 _HEADER = 16
 _MOST_SPLITS = 16
-_LEAST_SPLIT = 128
+LEAST_SPLIT = 128
+"""The fewest bytes that a part of a block has."""
+
 
 _FAR = 64
 """From this distance on, 64 bytes can be copied at once."""
@@ -150,7 +152,42 @@ def undo_lz4(source: int, length: int, into: int, size: int) -> bool:
 
 
 @shared
-def undo_blosc_lz4(source: int, length: int, into: int, size: int, flags: int) -> bool:
+def _is_zero(source: int, length: int, size: int) -> bool:
+    """Say whether a block decodes to ``size`` bytes that are all zero, without decoding it.
+
+    A match repeats what is there already, so only literals can be anything else.
+    """
+    end, left = source + length, size
+    while source < end:
+        token = load8(source)
+        source += 1
+        literals = token >> 4
+        if literals == 15:
+            literals, source = _longer(literals, source, end)
+        if literals > end - source or literals > left:
+            return False
+        last = literals + 8 > end - source or literals + _LEAST_END > left
+        for place in range(literals):
+            if load8(source + place) != 0:
+                return False
+        source += literals
+        left -= literals
+        if last:
+            return source == end and left == 0
+        offset, size_of_match = load16(source), (token & 15) + 4
+        source += 2
+        if size_of_match == 19:
+            size_of_match, source = _longer(size_of_match, source, end)
+        if offset == 0 or offset > size - left or size_of_match > left - _LAST_LITERALS:
+            return False
+        left -= size_of_match
+    return False
+
+
+@shared
+def undo_blosc_lz4(
+    source: int, length: int, into: int, size: int, flags: int, only_low: bool
+) -> bool:
     """Decode the blocks of blosc's container, none of them shuffled; say whether all could be.
 
     Parameters
@@ -158,6 +195,7 @@ def undo_blosc_lz4(source: int, length: int, into: int, size: int, flags: int) -
     source, length : address and size of the container; `SLACK` bytes behind it can be read.
     into, size : as for `undo_lz4`.
     flags : of the header.
+    only_low : of blocks that are split, decode the first part, and see that the others are zero.
     """
     width, block = load8(source + 3), load32(source + 8)
     if load8(source) != 2 or width == 0 or block < width:
@@ -169,23 +207,36 @@ def undo_blosc_lz4(source: int, length: int, into: int, size: int, flags: int) -
         start = number * block
         here = min(block, size - start)
         splits = 1
-        if flags & 16 == 0 and width <= _MOST_SPLITS and block // width >= _LEAST_SPLIT:
+        if flags & 16 == 0 and width <= _MOST_SPLITS and block // width >= LEAST_SPLIT:
             splits = width if here == block else 1
-        part = here // splits
-        if part * splits != here:
-            return False
         place = load32(source + _HEADER + 4 * number)
-        for split in range(splits):
-            if place < _HEADER or place + 4 > length:
+        if not _undo_block(source, length, place, into + start, here, splits, only_low):
+            return False
+    return True
+
+
+@shared
+def _undo_block(
+    source: int, length: int, place: int, out: int, size: int, splits: int, only_low: bool
+) -> bool:
+    """Decode one block of blosc's container."""
+    part = size // splits
+    if part * splits != size:
+        return False
+    for split in range(splits):
+        if place < _HEADER or place + 4 > length:
+            return False
+        stored = load32(source + place)
+        place += 4
+        if stored > length - place:
+            return False
+        if only_low and split > 0:
+            if not _is_zero(source + place, stored, part):
                 return False
-            stored = load32(source + place)
-            place += 4
-            if stored > length - place:
-                return False
-            out = into + start + split * part
-            if stored == part:
-                copy_words(out, source + place, part)
-            elif not undo_lz4(source + place, stored, out, part):
-                return False
-            place += stored
+        elif stored == part:
+            copy_words(out, source + place, part)
+        elif not undo_lz4(source + place, stored, out, part):
+            return False
+        place += stored
+        out += part
     return True

@@ -155,7 +155,11 @@ def _blosc(function: int, source: int, length: int, into: int, size: int, flags:
     if load32(source + 4) != size or stored > length:
         return False
     ordered = flags & 6 == 0 and (flags & 1 == 0 or load8(source + 3) == 1)
-    if flags >> 5 == BLOSC_LZ4 and ordered and undo_blosc_lz4(source, stored, into, size, flags):
+    if (
+        flags >> 5 == BLOSC_LZ4
+        and ordered
+        and undo_blosc_lz4(source, stored, into, size, flags, False)
+    ):
         return True
     before = load8(source + 2)
     store8(source + 2, flags)

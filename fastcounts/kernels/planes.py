@@ -14,7 +14,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fastcounts.kernels.jit import compiled
+from fastcounts.kernels.dense import count8
+from fastcounts.kernels.jit import compiled, shared
+from fastcounts.kernels.lz4 import BLOSC_LZ4, LEAST_SPLIT, undo_blosc_lz4
 from fastcounts.kernels.native import undo_blosc
 from fastcounts.kernels.vector import add64, load8, load32, load64, lowest
 
@@ -22,9 +24,9 @@ __all__ = [
     "PADDING",
     "REST_BYTES",
     "count_blosc_planes",
+    "count_low_bytes",
     "count_planes",
     "high_bits",
-    "low_bytes",
 ]
 
 PADDING = 64
@@ -279,23 +281,56 @@ def _high_is_zero(address: int, size: int, block: int, width: int) -> bool:
     return True
 
 
-@compiled
-def low_bytes(function: int, source: int, length: int, into: int, size: int, width: int) -> int:
+@shared
+def _low_bytes(function: int, source: int, length: int, into: int, size: int, width: int) -> int:
     """Decode a byte-shuffled chunk without undoing the shuffle.
 
     It returns the size of a block, of which the first ``1 / width`` holds the lowest byte of
     every label; 0 where the chunk is not shuffled so, cannot be decoded, or has labels
     that do not fit into their lowest byte.
-
-    Parameters
-    ----------
-    function, source, length, into, size, width : as for `count_blosc_planes`, of one chunk.
     """
     if length < 16 or load8(source) != 2 or load8(source + 3) != width:
         return 0
-    flags, block = load8(source + 2), load32(source + 8)
+    flags, block, stored = load8(source + 2), load32(source + 8), load32(source + 12)
     if flags & 7 != 1 or block <= 0 or block % width != 0 or (size % block) % width != 0:
         return 0
+    if load32(source + 4) != size or stored > length:
+        return 0
+    if flags & 0xF0 == BLOSC_LZ4 << 5 and undo_blosc_lz4(source, stored, into, size, flags, True):
+        last = size % block if block // width >= LEAST_SPLIT else size
+        return block if _high_is_zero(into + size - last, last, block, width) else 0
     if not undo_blosc(function, source, length, into, size, flags & ~5):
         return 0
     return block if _high_is_zero(into, size, block, width) else 0
+
+
+@compiled
+def count_low_bytes(
+    function: int,
+    sources: Any,
+    lengths: Any,
+    into: int,
+    size: int,
+    width: int,
+    good: Any,
+    bins: int,
+    pairs: int,
+    scratch: int,
+) -> None:
+    """Count byte-shuffled chunks of small labels by the lowest byte of each.
+
+    Parameters
+    ----------
+    function, sources, lengths, into, size, width : as for `count_blosc_planes`.
+    good : (n,), set to 1 for a chunk that has been counted; chunks where it is not 0 are passed.
+    bins, pairs, scratch : as for :func:`~fastcounts.kernels.dense.count8`.
+    """
+    for i in range(lengths.size):
+        if good[i] != 0:
+            continue
+        block = _low_bytes(function, sources[i], lengths[i], into, size, width)
+        if block == 0:
+            continue
+        good[i] = 1
+        for start in range(0, size, block):
+            count8(into + start, min(block, size - start) // width, bins, pairs, scratch)

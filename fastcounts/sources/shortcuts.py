@@ -180,8 +180,7 @@ class Shortcuts:
         """Count chunks as the planes that a shuffle makes; returns the places of the others."""
         good = self._count_bits(stored, places, scratch)
         if self._dtype.itemsize > 1:
-            for n in np.flatnonzero(good == 0).tolist():
-                good[n] = self._count_bytes(stored, places[n], scratch)
+            self._count_bytes(stored, places, scratch, good)
         self._boxes += [
             stored.boxes[place] for place, done in zip(places, good, strict=True) if done
         ]
@@ -212,30 +211,25 @@ class Shortcuts:
         )
         return good
 
-    def _count_bytes(self, stored: Stored, place: int, scratch: Scratch) -> bool:
-        """Count a chunk of small labels by the lowest byte of each."""
+    def _count_bytes(
+        self, stored: Stored, places: Sequence[int], scratch: Scratch, good: NDArray[np.int64]
+    ) -> None:
+        """Count chunks of small labels by the lowest byte of each."""
         from fastcounts.kernels import planes
 
         assert scratch.decoder is not None
-        size, width = self._decoding.chain.size, self._dtype.itemsize
-        block = planes.low_bytes(
-            scratch.decoder.function,
-            int(stored.addresses()[place]),
-            int(stored.lengths[place]),
-            scratch.decoded_at,
-            size,
-            width,
-        )
-        if not block:
-            return False
-        from fastcounts.kernels import dense
-
         bins = self._byte_bins()
-        for start in range(0, size, block):
-            length = min(block, size - start) // width
-            dense.count8(scratch.decoded_at + start, length, *bins.addresses)
+        planes.count_low_bytes(
+            scratch.decoder.function,
+            stored.addresses()[places],
+            stored.lengths[places],
+            scratch.decoded_at,
+            self._decoding.chain.size,
+            self._dtype.itemsize,
+            good,
+            *bins.addresses,
+        )
         bins.settle(_MOST_PAIRED)
-        return True
 
     # ---- decoded and counted in one go ----
 

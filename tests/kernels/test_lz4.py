@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fastcounts.kernels import native
+from fastcounts.kernels import lz4
 from fastcounts.kernels.lz4 import SLACK, undo_lz4
 from fastcounts.sources.codecs import NativeDecoder
 
@@ -119,6 +120,40 @@ def test_the_end_of_a_block(last: int):
 def test_a_match_from_before_the_beginning(distance: int):
     block = sequence(b"abcdefgh", distance, 24) + sequence(bytes(12))
     assert not check(block, 8 + 24 + 12)
+
+
+# ---- zeros ----
+
+
+def is_zero(block: bytes, size: int) -> bool:
+    stored = np.frombuffer(block + b"\xff" * SLACK, np.uint8)
+    return bool(lz4._is_zero(stored.ctypes.data, len(block), size))
+
+
+@pytest.mark.parametrize("size", [1, 5, 12, 13, 20, 64, 255, 300, 4096, 131_072])
+def test_zeros_are_known_without_decoding(size: int):
+    assert is_zero(numcodecs.LZ4().encode(bytes(size))[4:], size)
+    for place in {0, size // 2, size - 1}:
+        content = bytearray(size)
+        content[place] = 1
+        assert not is_zero(numcodecs.LZ4().encode(bytes(content))[4:], size)
+    assert not is_zero(numcodecs.LZ4().encode(bytes(size))[4:], size + 1)
+
+
+@given(st.integers(0, 700), st.data())
+def test_zeros__damaged(size: int, data: st.DataObject):
+    block = bytearray(numcodecs.LZ4().encode(bytes(size + 1))[4:])
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(block) - 1))
+        block[place] = data.draw(st.sampled_from([0, 1, 15, 16, 31, 80, 255]))
+    if is_zero(bytes(block), size + 1):
+        assert theirs(bytes(block), size + 1) == bytes(size + 1)
+
+
+@given(st.binary(max_size=40), st.integers(0, 60))
+def test_zeros__of_any_bytes(block: bytes, size: int):
+    if is_zero(block, size):
+        assert theirs(block, size) == bytes(size)
 
 
 # ---- inside blosc ----
