@@ -12,8 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fastcounts.kernels import native
-from fastcounts.kernels import lz4
+from fastcounts.kernels import lz4, native
 from fastcounts.kernels.lz4 import SLACK, undo_lz4
 from fastcounts.sources.codecs import NativeDecoder
 
