@@ -331,12 +331,13 @@ def with_latency(folder: Path, rounds: int, chunks: int = 1000) -> Iterator[dict
 
 
 def flat_memory(folder: Path, images: int) -> Iterator[dict[str, Any]]:
+    """Compare peaks; ``ru_maxrss`` would not do, since a process inherits that of its parent."""
     peaks = []
     for times in (1, 8):
         path = write(folder / f"memory {times}", masks(VOC_RUN, images * times), 1024, ZstdCodec())
         script = (
-            "import resource, sys, fastcounts; fastcounts.count(sys.argv[1], workers=2);"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+            "import re, sys, fastcounts; fastcounts.count(sys.argv[1], workers=2);"
+            "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
         )
         done = subprocess.run(
             [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
-from itertools import accumulate, pairwise, product
+from itertools import accumulate, pairwise, product, repeat
 from math import prod
 from typing import Any, NamedTuple
 
@@ -181,11 +181,11 @@ class Plan:
     def _divided(self, array: int, units: Iterable[Box]) -> Iterator[Block]:
         """Units, or parts of them where they are large."""
         info, grid = self.arrays[array], self.grids[array]
+        if info.inner is None:
+            yield from map(Block, repeat(array), units)
+            return
         limit = max(self.most_bytes // max(info.dtype.itemsize, 1), 1)
         for unit in units:
-            if info.inner is None:
-                yield Block(array, unit)
-                continue
             for box in divide(unit, info.inner, limit, grid.order):
                 yield Block(array, box)
 

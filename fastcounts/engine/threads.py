@@ -114,11 +114,15 @@ class _Crew:
     def _take(self) -> list[Block | Hole]:
         """The next few blocks: at least one, and about a fair share of pixels."""
         batch: list[Block | Hole] = []
-        pixels = 0
+        pixels, array, each = 0, -1, 0
         with self._lock:
             for block in self._blocks:
                 batch.append(block)
-                pixels += volume(block.box) if isinstance(block, Block) else 0
+                if isinstance(block, Hole):
+                    continue
+                if block.array != array:  # the blocks of an array are alike, but for the last
+                    array, each = block.array, volume(block.box)
+                pixels += each
                 if pixels >= self._batch_pixels:
                     break
         return batch

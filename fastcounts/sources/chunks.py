@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from functools import cache
 from itertools import islice, product
@@ -359,7 +359,7 @@ class LocalChunks:
         chain: Chain,
         chunk: tuple[int, ...],
         shape: tuple[int, ...],
-        key: Callable[[Sequence[int]], str],
+        key: Keys,
         name: str,
     ) -> None:
         self._root = root
@@ -412,16 +412,28 @@ class LocalChunks:
         return self._decoding.chain
 
     def _keys_of(self, boxes: Sequence[Box]) -> tuple[list[str], list[bool]]:
-        """The key of each box's chunk, and whether the box is all of it; once a chunk, so fast."""
-        key, chunk = self._key, self._chunk
-        keys, whole = [], []
+        """The key of each box's chunk, and whether the box is all of it.
+
+        Once a chunk, so fast: most boxes lie in one row with the box before.
+        """
+        keys: list[str] = []
+        whole: list[bool] = []
+        if not self._chunk:
+            return [self._key(())] * len(boxes), [True] * len(boxes)
+        *chunk, last = self._chunk
+        row: Box | None = None
         for box in boxes:
-            corner, full = [], True
-            for (start, stop), length in zip(box, chunk):  # noqa: B905  a check costs time
-                corner.append(start // length)
-                full &= stop - start == length
-            keys.append(key(corner))
-            whole.append(full)
+            if box[:-1] != row:
+                row, full = box[:-1], True
+                corner = []
+                for (start, stop), length in zip(row, chunk, strict=True):
+                    corner.append(start // length)
+                    full &= stop - start == length
+                stem = self._key.stem(corner)
+            start, stop = box[-1]
+            place = start // last
+            keys.append(self._key((*corner, place)) if stem is None else f"{stem}{place}")
+            whole.append(full and stop - start == last)
         return keys, whole
 
     def _fetch(self, folder: int, keys: Sequence[str], scratch: Scratch) -> int:
@@ -642,7 +654,7 @@ class Shards:
         chain: Chain,
         shard: tuple[int, ...],
         shape: tuple[int, ...],
-        key: Callable[[Sequence[int]], str],
+        key: Keys,
         name: str,
     ) -> None:
         self._root = root
@@ -877,7 +889,7 @@ def chunks_of(array: Any, name: str) -> LocalChunks | Shards:
 
     metadata = array.metadata
     shape, dtype = tuple(array.shape), np.dtype(array.dtype)
-    key = _key_maker(metadata, len(shape))
+    key = Keys(metadata, len(shape))
     store_path = array.store_path
     place = store_path
     if local := type(store_path.store) is LocalStore:
@@ -912,18 +924,32 @@ def _chunk_of(metadata: Any, name: str) -> tuple[int, ...]:
     return tuple(int(length) for length in grid)
 
 
-def _key_maker(metadata: Any, rank: int) -> Callable[[Sequence[int]], str]:
-    """The function from a chunk's coordinates to its key: zarr-python's, or a quick one."""
+class Keys:
+    """From a chunk's coordinates to its key: zarr-python's way, or a quicker one.
 
-    def slow(corner: Sequence[int]) -> str:
-        return str(metadata.encode_chunk_key(tuple(corner)))
+    Parameters
+    ----------
+    metadata : of the array.
+    rank : its number of axes.
+    """
 
-    if not rank:
-        return slow
-    if (parts := key_parts(metadata, rank)) is None:
-        return slow
-    prefix, mark = parts
-    return lambda corner: prefix + mark.join(map(str, corner))
+    def __init__(self, metadata: Any, rank: int) -> None:
+        self._encode = metadata.encode_chunk_key
+        self._parts = key_parts(metadata, rank)
+
+    def __call__(self, corner: Sequence[int]) -> str:
+        """The key of one chunk."""
+        if self._parts is None:
+            return str(self._encode(tuple(corner)))
+        prefix, mark = self._parts
+        return prefix + mark.join(map(str, corner))
+
+    def stem(self, corner: Sequence[int]) -> str | None:
+        """What stands before the last coordinate, given the others; None for other keys."""
+        if self._parts is None:
+            return None
+        prefix, mark = self._parts
+        return prefix + "".join(f"{place}{mark}" for place in corner)
 
 
 def key_parts(metadata: Any, rank: int) -> tuple[str, str] | None:

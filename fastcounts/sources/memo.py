@@ -53,15 +53,15 @@ class Memo:
         self._looked = 0
         self._found = 0
 
-    def look(self, stored: memoryview) -> Entry | None:
+    def look(self, stored: bytes) -> Entry | None:
         """The entry of a chunk seen before; None, and a new entry, for any other."""
         self._looked += 1
         if self._looked == _TRIAL:
             self.is_open = self._found * _LEAST_SHARE >= _TRIAL
             self._looked = self._found = 0
-        length = stored.nbytes
+        length = len(stored)
         middle = max(length - _SAMPLE_BYTES, 0) // 2
-        sample = length, bytes(stored[middle : middle + _SAMPLE_BYTES])
+        sample = length, stored[middle : middle + _SAMPLE_BYTES]
         entry = self._entries.get(sample)
         if entry is not None and entry.content == stored:
             self._found += 1
@@ -70,7 +70,7 @@ class Memo:
         if self._bytes + length <= _MOST_BYTES and len(self._entries) < _MOST_ENTRIES:
             if entry is None:
                 self._bytes += length
-                self._entries[sample] = Entry(bytes(stored))
+                self._entries[sample] = Entry(stored)
         else:
             self._entries.clear()
             self._bytes = 0

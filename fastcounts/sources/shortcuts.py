@@ -7,7 +7,7 @@ shuffle takes longer than decoding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,9 @@ _FLUSH_PIXELS = 32 << 20
 _MOST_PAIRED = 2**30
 _WORTH = 8
 """A chunk is looked up where its stored bytes are fewer by such a factor."""
+
+_GZIP_DATE = slice(4, 10)
+"""Where gzip notes when, where and how hard it compressed, which says nothing of what."""
 
 _SEEN = 2
 """A chunk is counted on its own when it comes again for the second time: that takes longer."""
@@ -63,6 +66,7 @@ class Shortcuts:
         self._checked = chain.checked
         self._memo = Memo()
         self._memo.is_open = chain.native != "raw"
+        self._dated = _GZIP_DATE if chain.steps and chain.steps[0].name == "gzip" else None
         dtype = chain.dtype
         self._dtype = np.dtype(f"{dtype.kind}{dtype.itemsize}")
         simple = dtype.kind in "bui" and (dtype.itemsize == 1 or dtype.newbyteorder("<") == dtype)
@@ -83,8 +87,8 @@ class Shortcuts:
     def take(self, stored: Stored, scratch: Scratch) -> list[int]:
         """Count what can be counted; returns the places of the other chunks."""
         left: list[int] = []
-        for item, group in groupby(range(len(stored.boxes)), lambda n: self._item_of(stored, n)):
-            places = list(group)
+        for item, group in self._items_of(stored):
+            places = group
             if item is not None:
                 if item != self._item:
                     self.flush()
@@ -99,6 +103,14 @@ class Shortcuts:
         if self._boxes and volume(self._boxes[0]) * len(self._boxes) >= _FLUSH_PIXELS:
             self.flush()
         return left
+
+    def _items_of(self, stored: Stored) -> Iterator[tuple[int | None, list[int]]]:
+        """The items that whole chunks lie in, with their chunks; None for others."""
+        if self._axis is None and all(stored.whole) and int(stored.lengths.min()) > 0:
+            yield 0, list(range(len(stored.boxes)))
+            return
+        for item, group in groupby(range(len(stored.boxes)), lambda n: self._item_of(stored, n)):
+            yield item, list(group)
 
     def _item_of(self, stored: Stored, place: int) -> int | None:
         """The item that a whole chunk lies in; None for one that has to be looked at."""
@@ -137,12 +149,17 @@ class Shortcuts:
         """Count chunks seen before; returns the places of the others."""
         left = []
         most = self._decoding.chain.size // _WORTH
+        memory, look = stored.memory.data, self._memo.look
+        offsets, lengths = stored.offsets.tolist(), stored.lengths.tolist()
         for place in places:
-            length = int(stored.lengths[place])
+            begin, length = offsets[place], lengths[place]
             if length > most:
                 left.append(place)
                 continue
-            entry = self._memo.look(stored.content(place))
+            content = bytes(memory[begin : begin + length])
+            if self._dated:
+                content = content[: self._dated.start] + content[self._dated.stop :]
+            entry = look(content)
             if entry is None or not self._add_known(entry, stored, place, scratch):
                 left.append(place)
         return left
