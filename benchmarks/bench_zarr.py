@@ -30,6 +30,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 import fastcounts as fc
 from benchmarks.masks import CAMVID_RUN, VOC_RUN, natural
+from fastcounts import kernels
 
 THREADS = 2
 SIDE = 1024
@@ -179,7 +180,7 @@ def against_others(folder: Path, images: int, rounds: int) -> Iterator[dict[str,
     pixels = masks(VOC_RUN, images)
     for side, floor in ((1024, 20.0), (256, 40.0)):
         path = write(folder / f"others {side}", pixels, side, ZstdCodec())
-        table = fc.kernels.table(np.dtype("u1"))
+        table = kernels.table(np.dtype("u1"))
 
         def with_dask(path: Path = path) -> Any:
             array = da.from_zarr(zarr.open_array(path, mode="r"))
