@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
 import shutil
 import statistics
 import subprocess
@@ -117,15 +118,20 @@ def against_decoding(folder: Path, images: int, rounds: int) -> Iterator[dict[st
                 for side in (1024, 512, 256):
                     floor = 0.75 if side == 256 and name == "zstd" else floors[which]
                     path = write(folder / f"{run:.0f} {name} {side}", pixels, side, codec)
-                    ratio = _decode_ratio(path, pixels, decode, rounds)
-                    what = f"{name}, {side * side >> 10} Ki px chunks, mean run {run:.0f}"
-                    yield {"what": f"{what}: decode alone", "ratio": ratio, "floor": floor}
+                    alone, counting = _decode_times(path, pixels, decode, rounds)
+                    yield {
+                        "what": f"{name}, {side * side >> 10} Ki px chunks, mean run {run:.0f}: "
+                        "decoding alone",
+                        "rate": pixels.size / counting / 1e9,
+                        "ratio": alone / counting,
+                        "floor": floor,
+                    }
                     shutil.rmtree(path)
 
 
-def _decode_ratio(
+def _decode_times(
     path: Path, pixels: NDArray[Any], decode: Callable[[bytes], Any], rounds: int
-) -> float:
+) -> list[float]:
     stored = [file.read_bytes() for file in (path / "c").rglob("*") if file.is_file()]
 
     def undo(part: list[bytes]) -> None:
@@ -133,10 +139,9 @@ def _decode_ratio(
             decode(chunk)
 
     check(fc.count(path, workers=THREADS), pixels)
-    alone, counting = medians(
+    return medians(
         rounds, lambda: in_threads(undo, stored), lambda: fc.count(path, workers=THREADS)
     )
-    return alone / counting
 
 
 def against_reading(folder: Path, images: int, rounds: int) -> Iterator[dict[str, Any]]:
@@ -365,24 +370,45 @@ def measure(folder: Path, parts: list[str], images: int, rounds: int) -> Iterato
             yield from PARTS[part](folder, images, rounds)
 
 
+PAGE = Path(__file__).parents[1] / "docs" / "zarr.md"
+BEGIN, END = "<!-- begin: zarr -->", "<!-- end: zarr -->"
+
+
+def row(result: dict[str, Any]) -> str:
+    """Format the line of one comparison."""
+    rate = f"{result['rate']:.1f}" if "rate" in result else "-"
+    return f"| {result['what']} | {rate} | {result['ratio']:.2f} | {result['floor']:.2f} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     every = [*PARTS, "latency", "memory"]
     parser.add_argument("parts", nargs="*", default=every, help=f"of {', '.join(every)}")
     parser.add_argument("--images", type=int, default=1024, help="of 1 Mi pixels each")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
     given = parser.parse_args()
     results = []
+    lines = [
+        f"Python {platform.python_version()}, zarr {zarr.__version__}, numcodecs "
+        f"{numcodecs.__version__}; two threads, {given.images} Mpx, in the page cache.",
+        "",
+        "| what: against | Gpx/s | times as fast | aim |",
+        "|---|---|---|---|",
+    ]
+    print("\n".join(lines))
     with tempfile.TemporaryDirectory() as folder:
-        print("| against | ratio | at least |\n|---|---|---|")
         for result in measure(Path(folder), given.parts, given.images, given.rounds):
-            print(
-                f"| {result['what']} | {result['ratio']:.2f} | {result['floor']:.2f} |", flush=True
-            )
             results.append(result)
+            lines.append(row(result))
+            print(lines[-1], flush=True)
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))
+    if given.write:
+        page = PAGE.read_text(encoding="utf-8")
+        before, after = page.split(BEGIN)[0], page.split(END)[1]
+        PAGE.write_text("\n".join([before + BEGIN, *lines, END]) + after, encoding="utf-8")
 
 
 if __name__ == "__main__":
