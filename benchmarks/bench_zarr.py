@@ -55,19 +55,22 @@ def masks(run: float, images: int, dtype: str = "u1") -> NDArray[Any]:
     return np.stack(shifted).astype(dtype)
 
 
-def write(path: Path, pixels: NDArray[Any], side: int, codec: Any, **options: Any) -> Path:
-    """Store masks; every chunk exists."""
+def write(
+    path: Path, pixels: NDArray[Any], side: int, codec: Any, times: int = 1, **options: Any
+) -> Path:
+    """Store masks, several times over; every chunk exists."""
     if not path.exists():
         array = zarr.create_array(
             path,
-            shape=pixels.shape,
+            shape=(times * pixels.shape[0], *pixels.shape[1:]),
             chunks=(1, side, side),
             dtype=pixels.dtype,
             compressors=codec,
             config={"write_empty_chunks": True},
             **options,
         )
-        array[...] = pixels
+        for begin in range(0, array.shape[0], pixels.shape[0]):
+            array[begin : begin + pixels.shape[0]] = pixels
     return path
 
 
@@ -339,8 +342,9 @@ def with_latency(folder: Path, rounds: int, chunks: int = 1000) -> Iterator[dict
 def flat_memory(folder: Path, images: int) -> Iterator[dict[str, Any]]:
     """Compare peaks; ``ru_maxrss`` would not do, since a process inherits that of its parent."""
     peaks = []
+    pixels = masks(VOC_RUN, images)
     for times in (1, 8):
-        path = write(folder / f"memory {times}", masks(VOC_RUN, images * times), 1024, ZstdCodec())
+        path = write(folder / f"memory {times}", pixels, 1024, ZstdCodec(), times)
         script = (
             "import re, sys, fastcounts; fastcounts.count(sys.argv[1], workers=2);"
             "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
