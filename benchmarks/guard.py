@@ -1,8 +1,9 @@
 """Refuse a change that makes counting slow.
 
 Every floor is a ratio of medians measured in this run, with room for a busy machine; the
-target of each is in `benchmarks/bench_kernels.py`'s table. Needs NumPy and numba only.
-Exits with 1 if a ratio is below its floor, after measuring that input a second time::
+targets are in the tables of `benchmarks/bench_kernels.py` and `benchmarks/bench_zarr.py`. Needs
+what the package needs, and no more. Exits with 1 if a ratio is below its floor, after measuring
+that input a second time::
 
     python benchmarks/guard.py
 """
@@ -11,14 +12,21 @@ from __future__ import annotations
 
 import functools
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import masks
 import measure
+import numcodecs
 import numpy as np
+import zarr
 from numpy.typing import NDArray
+
+import fastcounts as fc
 
 SIZE = 1 << 25
 
@@ -71,6 +79,58 @@ PEERS: dict[str, Callable[[NDArray[Any]], measure.Call]] = {
 }
 
 
+class Stored(NamedTuple):
+    """The least ratio of a count of stored masks to decoding them, both in two threads."""
+
+    name: str
+    codec: Any
+    dtype: str
+    least: float
+
+
+STORED = [
+    Stored("zstd", numcodecs.Zstd(), "u1", 0.4),
+    Stored("lz4", numcodecs.LZ4(), "u1", 0.4),
+    Stored("blosc, bits", numcodecs.Blosc("lz4", shuffle=2), "u1", 1.2),
+    Stored("blosc, bytes", numcodecs.Blosc("lz4", shuffle=1), "i4", 0.6),
+]
+
+
+def stored_ratio(floor: Stored) -> float:
+    """Measure how many times as fast as decoding alone counting is, and check its answer."""
+    labels = _street().astype(floor.dtype).reshape(-1, 1024, 1024)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        path = Path(folder) / "a.zarr"
+        zarr.create_array(
+            path,
+            shape=labels.shape,
+            chunks=(1, 1024, 1024),
+            dtype=labels.dtype,
+            zarr_format=2,
+            compressors=floor.codec,
+            filters=None,
+        )[...] = labels
+        chunks = [(path / f"{place}.0.0").read_bytes() for place in range(len(labels))]
+        counts = fc.count(path)
+        expected = np.unique(labels, return_counts=True)
+        assert [counts.labels.tolist(), counts.pixels.tolist()] == [x.tolist() for x in expected]
+        times = measure.medians(
+            {
+                "own": lambda: fc.count(path, workers=2),
+                "alone": lambda: [None for _ in pool.map(_undo(floor.codec), chunks)],
+            },
+            9,
+        )
+    return times["alone"] / times["own"]
+
+
+def _undo(codec: Any) -> Callable[[bytes], None]:
+    def undo(chunk: bytes) -> None:
+        codec.decode(chunk)
+
+    return undo
+
+
 def ratio(floor: Floor, array: NDArray[Any]) -> float:
     """Measure how many times faster than its peer fastcounts is, and check its answer."""
     peer, own = PEERS[floor.peer](array), measure.ours(array)
@@ -95,9 +155,17 @@ def main() -> int:
         lines.append(line)
         if measured < floor.least:
             failures.append(f"TOO SLOW: {line}")
+    for stored in STORED:
+        measured = stored_ratio(stored)
+        if measured < stored.least:
+            measured = max(measured, stored_ratio(stored))
+        line = f"{stored.name:24} {measured:6.2f} x {'decoding':12} (floor {stored.least})"
+        lines.append(line)
+        if measured < stored.least:
+            failures.append(f"TOO SLOW: {line}")
     print(measure.versions())
     print("\n".join(lines))
-    print(f"{len(FLOORS)} ratios in {time.perf_counter() - start:.0f} s")
+    print(f"{len(lines)} ratios in {time.perf_counter() - start:.0f} s")
     print("\n".join(failures))
     return 1 if failures else 0
 
