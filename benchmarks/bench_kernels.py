@@ -173,7 +173,7 @@ def prange_twin(array: NDArray[Any], threads: int = 2) -> measure.Call:
             if narrow:
                 count8(here, min(size - low, share), own[0], own[1], own[2])
             else:
-                count16(here, min(size - low, share), own[0], own[2])
+                count16(here, min(size - low, share), own.ctypes.data)
 
     kernel = numba.njit(body, parallel=True, nogil=True)
 
@@ -184,6 +184,8 @@ def prange_twin(array: NDArray[Any], threads: int = 2) -> measure.Call:
         memory = np.array(
             [[row.ctypes.data for row in rows] for rows in zip(bins, pairs, scratch, strict=True)]
         )
+        if not narrow:
+            memory = np.array([[row[0], 0, 0, row[2], 0, 0] for row in memory.tolist()])
         kernel(array.ctypes.data, array.size, array.itemsize, memory)
         for own in memory if narrow else ():
             dense.settle_pairs(*own.tolist())

@@ -24,6 +24,7 @@ from fastcounts.kernels.vector import (
     load16,
     load32,
     load64,
+    narrow16,
     nonzero_bytes,
     prefetch,
     store32,
@@ -33,10 +34,10 @@ from fastcounts.kernels.vector import (
 __all__ = [
     "BINS8",
     "BINS16",
+    "BYTES16",
     "PAIRED",
     "PAIRS",
     "SCRATCH8",
-    "SCRATCH16",
     "collect",
     "count1",
     "count8",
@@ -60,8 +61,13 @@ _COUNTED = _CANDIDATES + 8 * 40
 _SEEN = _COUNTED + 8 * 40
 _STATE = _SEEN + 8 * 4
 SCRATCH8 = _STATE + 8 * 5
-SCRATCH16 = SCRATCH
 """Bytes of scratch memory; it begins as zeros and keeps what was learned between calls."""
+
+BYTES16 = 64 * WORDS + 64
+"""Bytes of a tile of 16-bit labels that are written as bytes, and a word more that is read."""
+
+_PATIENT = 8
+"""So many tiles in a row may not fit into bytes before most are not tried."""
 
 _LABELS, _PURSE, _PATIENCE, _NOISY, PAIRED = (_STATE + 8 * i for i in range(5))
 
@@ -311,35 +317,82 @@ def _add_runs16(tile: int, number: int, scratch: int, bins: int) -> Any:
         before = place
 
 
+@inlined
+def _write_bytes(tile: int, words: int, out: int) -> Any:
+    """Write a tile of 16-bit labels as bytes; say whether all of them are below 256."""
+    outside = np.int64(0)
+    for word in range(words):
+        here = tile + 128 * word
+        prefetch(here + AHEAD)
+        prefetch(here + 64 + AHEAD)
+        outside |= narrow16(here, 0, out + 64 * word)
+    return outside == 0
+
+
+@shared
+def _count_wide(tile: int, words: int, scratch: int, bins: int) -> Any:
+    """Count a tile of 16-bit labels."""
+    number = mark16(tile, words, scratch)
+    if number <= _SHORT * words:
+        enlist(words, number, scratch)
+        _add_runs16(tile, number, scratch, bins)
+        return
+    for i in range(16 * words):
+        four = load64(tile + 8 * i)
+        increment64(bins + ((four << 3) & 0x7FFF8))
+        increment64(bins + ((four >> 13) & 0x7FFF8))
+        increment64(bins + ((four >> 29) & 0x7FFF8))
+        increment64(bins + ((four >> 45) & 0x7FFF8))
+
+
 @compiled
-def count16(address: int, size: int, bins: int, scratch: int) -> Any:
-    """Add the patterns of ``size`` pixels of 2 bytes at an address to bins."""
+def count16(address: int, size: int, memory: int) -> None:
+    """Add the patterns of ``size`` pixels of 2 bytes at an address to bins.
+
+    ``memory`` holds the addresses of bins, of bins, bins of pairs and scratch memory for 8-bit
+    labels, and of `BYTES16` bytes, or 0; then how many tiles in a row did not fit into bytes.
+    Tiles of labels below 256 are counted as bytes, where there is room for them.
+    """
+    bins, narrow_bins, pairs = load64(memory), load64(memory + 8), load64(memory + 16)
+    scratch, room = load64(memory + 24), load64(memory + 32)
+    misses = load64(memory + 40)
     done = 0
     while size - done > 64:
         words = min(WORDS, (size - done - 1) >> 6)
         tile = address + 2 * done
         done += 64 * words
-        number = mark16(tile, words, scratch)
-        if number <= _SHORT * words:
-            enlist(words, number, scratch)
-            _add_runs16(tile, number, scratch, bins)
-            continue
-        for i in range(16 * words):
-            four = load64(tile + 8 * i)
-            increment64(bins + ((four << 3) & 0x7FFF8))
-            increment64(bins + ((four >> 13) & 0x7FFF8))
-            increment64(bins + ((four >> 29) & 0x7FFF8))
-            increment64(bins + ((four >> 45) & 0x7FFF8))
+        is_tried = room != 0 and (misses < _PATIENT or misses & 15 == 0)
+        if is_tried and _write_bytes(tile, words, room):
+            misses = 0
+            count_tile8(room, words, scratch, narrow_bins, pairs)
+        else:
+            misses += 1
+            _count_wide(tile, words, scratch, bins)
+    store64(memory + 40, misses)
     for i in range(done, size):
         increment64(bins + 8 * load16(address + 2 * i))
+
+
+@shared
+def _widen(memory: int) -> None:
+    """Add what was counted as bytes to the bins of 16-bit labels."""
+    bins, narrow_bins, pairs = load64(memory), load64(memory + 8), load64(memory + 16)
+    scratch = load64(memory + 24)
+    if load64(scratch + PAIRED) != 0:
+        settle_pairs(narrow_bins, pairs, scratch)
+    for place in range(BINS8):
+        number = load64(narrow_bins + 8 * place)
+        if number != 0:
+            add64(bins + 8 * (place & 255), number)
+            store64(narrow_bins + 8 * place, 0)
 
 
 def _counter_of_items(bits: int, count: Any) -> Any:
     """Make the function that counts items of ``size`` pixels, one after the other, apart.
 
-    ``memory`` holds the addresses of bins, bins of pairs and scratch memory. Patterns are
-    listed at one address, their pixels ``room`` places later, and after each item how many
-    there are. It returns how many items there was room for.
+    ``memory`` holds the addresses of bins, bins of pairs and scratch memory, or for 16 bits what
+    `count16` asks for. Patterns are listed at one address, their pixels ``room`` places later,
+    and after each item how many there are. It returns how many items there was room for.
     """
     width, bins_of_row, rows = bits // 8, 1 << bits, 4 if bits == 8 else 1
 
@@ -369,7 +422,8 @@ def _count_item8(address: int, size: int, memory: int) -> Any:
 
 @shared
 def _count_item16(address: int, size: int, memory: int) -> Any:
-    count16(address, size, load64(memory), load64(memory + 16))
+    count16(address, size, memory)
+    _widen(memory)
 
 
 count_items8 = _counter_of_items(8, _count_item8)

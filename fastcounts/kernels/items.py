@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastcounts import errors
 from fastcounts.kernels.layout import TILE_BYTES, blocks, check, first_non_integral, native
-from fastcounts.kernels.tables import Bytes, Table, address, table
+from fastcounts.kernels.tables import Bytes, Table, Words, address, table
 from fastcounts.kernels.tally import ItemTally, Tally, interpret
 
 __all__ = ["count_items"]
@@ -97,10 +97,8 @@ def _count_rows(items: NDArray[Any]) -> ItemTally:
 
     narrow = items.itemsize == 1
     kernel: Any = dense.count_items8 if narrow else dense.count_items16
-    held = Bytes(dense.SCRATCH8)
-    bins, pairs, scratch = held.addresses
-    wide = np.zeros(0 if narrow else dense.BINS16, np.int64)
-    memory = np.array([bins if narrow else address(wide), pairs, scratch], np.int64)
+    held = Bytes(dense.SCRATCH8) if narrow else Words()
+    memory = np.array(held.addresses, np.int64) if isinstance(held, Bytes) else held.memory
     lists = np.empty((2, _ROOM), np.int64)
     size = math.prod(items.shape[1:])
     offsets = np.zeros(len(items) + 1, np.int64)

@@ -13,7 +13,7 @@ from fastcounts import errors
 from fastcounts.kernels.layout import check, first_non_integral, native, tiles
 from fastcounts.kernels.tally import Tally, interpret, merge
 
-__all__ = ["Bytes", "Table", "address", "table"]
+__all__ = ["Bytes", "Table", "Words", "address", "table"]
 
 _MOST = 2**63 - 1
 _LARGEST_WHOLE = 2**53
@@ -194,6 +194,48 @@ class Bytes:
         return _collected(self._kernels.collect, 264, self.addresses[0], *self._bins.shape)
 
 
+class Words:
+    """Bins for each of 65536 patterns, and bytes for tiles of labels below 256.
+
+    Parameters
+    ----------
+    narrow : whether tiles may be counted as bytes.
+
+    Attributes
+    ----------
+    bins : of the patterns that were not.
+    memory : what the kernels ask for.
+    """
+
+    def __init__(self, *, narrow: bool = True) -> None:
+        from fastcounts.kernels import dense
+
+        self._kernels: Any = dense
+        self.bins = np.zeros(dense.BINS16, np.int64)
+        self._bytes = Bytes(dense.SCRATCH8)
+        self._room = np.zeros(dense.BYTES16, np.uint8)
+        bins, pairs, scratch = self._bytes.addresses
+        room = address(self._room) if narrow else 0
+        self.memory = np.array([address(self.bins), bins, pairs, scratch, room, 0], np.int64)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return self.bins.nbytes + self._bytes.nbytes + self._room.nbytes
+
+    def count(self, tile: NDArray[Any]) -> None:
+        """Count a contiguous array of at most 2**30 labels."""
+        self._kernels.count16(address(tile), tile.size, address(self.memory))
+        self._bytes.settle(_MOST_PAIRED)
+
+    def drain(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return patterns and their pixels, some twice, and empty all bins."""
+        room = self.bins.size + 8
+        wide = _collected(self._kernels.collect, room, address(self.bins), 1, self.bins.size)
+        patterns, pixels = zip(wide, self._bytes.drain(), strict=True)
+        return np.concatenate(patterns), np.concatenate(pixels)
+
+
 class _Table8(Table):
     """A bin for each of 256 patterns."""
 
@@ -221,28 +263,31 @@ class _Table8(Table):
 
 
 class _Table16(Table):
-    """A bin for each of 65536 patterns."""
+    """A bin for each of 65536 patterns, and a table of bytes for tiles of labels below 256."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
-        from fastcounts.kernels import dense
-
         super().__init__(dtype)
-        self._kernels: Any = dense
-        self._bins = np.zeros(dense.BINS16, np.int64)
-        self._scratch = np.zeros(dense.SCRATCH16, np.uint8)
+        self._words = Words()
 
     @property
     def nbytes(self) -> int:
         """Memory that the table holds now, in bytes."""
-        return self._bins.nbytes + self._scratch.nbytes
+        return self._words.nbytes
 
     def _add(self, array: NDArray[Any]) -> None:
-        floating = self.dtype.kind == "f"
-        bins = np.zeros_like(self._bins) if floating else self._bins
+        if self.dtype.kind == "f":
+            self._add_floats(array)
+            return
         for tile in tiles(array):
-            self._kernels.count16(address(tile), tile.size, address(bins), address(self._scratch))
-        if floating:
-            self._accept(bins, array)
+            for start in range(0, tile.size, _MOST_PAIRED):
+                self._words.count(tile[start : start + _MOST_PAIRED])
+
+    def _add_floats(self, array: NDArray[Any]) -> None:
+        """Count floating point pixels, if all are labels; their patterns are no small numbers."""
+        own = Words(narrow=False)
+        for tile in tiles(array):
+            own.count(tile)
+        self._accept(own.bins, array)
 
     def _accept(self, bins: NDArray[np.int64], array: NDArray[Any]) -> None:
         """Add the bins of a floating point array, if all its patterns are labels."""
@@ -250,11 +295,10 @@ class _Table16(Table):
         whole = np.isnan(values) | (np.isfinite(values) & (np.trunc(values) == values))
         if not whole.all():
             raise _wrong_label(array)
-        self._bins += bins
+        self._words.bins += bins
 
     def _patterns(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        room = self._bins.size + 8
-        return _collected(self._kernels.collect, room, address(self._bins), 1, self._bins.size)
+        return self._words.drain()
 
 
 class _SparseTable(Table):

@@ -32,6 +32,7 @@ __all__ = [
     "load32",
     "load64",
     "lowest",
+    "narrow16",
     "narrow32",
     "narrow64",
     "nonzero_bytes",
@@ -325,7 +326,7 @@ copy16, copy64 = (_copier(size) for size in (16, 64))
 start_match = _intrinsic(4, _build_start_match)
 increment32, increment64 = (_incrementer(bits) for bits in (32, 64))
 run_ends8, run_ends16, run_ends32, run_ends64 = (_run_ends(bits) for bits in (8, 16, 32, 64))
-narrow32, narrow64 = (_narrower(bits) for bits in (32, 64))
+narrow16, narrow32, narrow64 = (_narrower(bits) for bits in (16, 32, 64))
 subtract = _intrinsic(2, lambda builder, args: builder.sub(*args))
 place16 = _intrinsic(2, _build_place16)
 add64 = _intrinsic(2, _build_add64)

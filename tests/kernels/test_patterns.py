@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastcounts.kernels import count, table
+from fastcounts.kernels import count, count_items, table
 
 SIZE = 300_001
 
@@ -113,3 +113,24 @@ def test_masks_of_nan(as_counts):
     array[200:250] = 0.0
     array[250] = -3
     assert as_counts(count(array)) == ({-3: 1, 0: 150}, 9849)
+
+
+@pytest.mark.parametrize("dtype", ["u2", "i2", ">u2", "i4", "u8"])
+@pytest.mark.parametrize("run", [1, 40])
+@pytest.mark.parametrize("tile", [64, 4096, 10_000])
+def test_labels_that_fit_into_a_byte_by_turns(dtype, run, tile, oracle, as_counts):
+    """Tiles are counted as bytes where they can be, alone and item by item."""
+    rng = np.random.default_rng(3)
+    labels = np.repeat(rng.integers(0, 31, SIZE // run + 1), run)[:300_000]
+    labels[np.arange(300_000) // tile % 3 == 2] += 250
+    labels = labels.astype(dtype)
+    assert as_counts(count(labels)) == oracle(labels)
+    counts = table(labels.dtype)
+    for _ in range(3):
+        counts.add(labels)
+        assert as_counts(counts.drain()) == oracle(labels)
+    items = count_items(labels.reshape(10, -1), 0)
+    for number, item in enumerate(labels.reshape(10, -1)):
+        part = slice(*items.offsets[number : number + 2])
+        found = dict(zip(items.labels[part].tolist(), items.pixels[part].tolist(), strict=True))
+        assert found == oracle(item)[0]
