@@ -481,13 +481,7 @@ class Tallier:
         if self._current is None:
             return
         array, number = self._current
-        tally = self._table(array).drain()
-        labels, pixels = tally.labels, tally.pixels
-        if self._known:
-            labels, (pixels,) = sum_by_label(
-                [as_labels(labels), *(known.labels for known in self._known)],
-                [[pixels, *(known.pixels for known in self._known)]],
-            )
+        labels, pixels = self._drained(array)
         if (void := self._void(array)).size:
             is_void = among(as_labels(labels), void)
             self._nodata += int(pixels[is_void].sum())
@@ -507,7 +501,7 @@ class Tallier:
                 unexpected_labels=kept.unexpected_labels,
                 unexpected_pixels=kept.unexpected_pixels,
                 filled=sum(self._fill[label] for label in self._fill if self._is_class(label)),
-                nodata=self._nodata + tally.nodata,
+                nodata=self._nodata,
                 missing=self._missing,
             )
         )
@@ -516,6 +510,21 @@ class Tallier:
         self._fill.clear()
         self._known.clear()
         self._boxes.clear()
+
+    def _drained(self, array: int) -> tuple[Labels, Pixels]:
+        """The labels of the current item and their pixels; what is nodata goes elsewhere."""
+        table = self._table(array)
+        if table.is_empty and len(self._known) == 1:
+            return self._known[0].labels, self._known[0].pixels
+        tally = table.drain()
+        self._nodata += tally.nodata
+        if not self._known:
+            return as_labels(tally.labels), tally.pixels
+        labels, (pixels,) = sum_by_label(
+            [as_labels(tally.labels), *(known.labels for known in self._known)],
+            [[tally.pixels, *(known.pixels for known in self._known)]],
+        )
+        return labels, pixels
 
     def _put_by(self, partial: Partial) -> None:
         """Send partial counts a few items at a time: each message costs the collector as much."""

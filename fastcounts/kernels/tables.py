@@ -125,6 +125,11 @@ class Table(ABC):
         return tally
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing was added since the last drain."""
+        return not self._added and not self._constants
+
+    @property
     @abstractmethod
     def nbytes(self) -> int:
         """Memory that the table holds now, in bytes."""
@@ -187,6 +192,13 @@ class Bytes:
         """Turn pairs of pixels into pixels if there are more of them than this."""
         if self._paired[0] > most:
             self._kernels.settle_pairs(*self.addresses)
+
+    def take(self) -> NDArray[np.int64]:
+        """Return the pixels of each of 256 patterns, and empty all bins."""
+        self.settle(0)
+        pixels: NDArray[np.int64] = self._bins.sum(axis=0)
+        self._bins[...] = 0
+        return pixels
 
     def drain(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the patterns with pixels and their pixels, and empty all bins."""

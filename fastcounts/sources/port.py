@@ -23,7 +23,7 @@ class Known(NamedTuple):
 
     Attributes
     ----------
-    labels : int64, distinct.
+    labels : int64, distinct, sorted.
     pixels : how many of each, greater than zero.
     nodata : pixels that are NaN.
     repeated : how many chunks were not looked at, being the same as one seen before.

@@ -19,7 +19,6 @@ from fastcounts.classes import as_labels, sum_by_label
 from fastcounts.errors import NonIntegralLabel
 from fastcounts.grid import Box, volume
 from fastcounts.kernels.tables import Bytes
-from fastcounts.kernels.tally import interpret
 from fastcounts.sources.memo import Entry, Memo
 from fastcounts.sources.port import Known, Pile
 
@@ -74,6 +73,7 @@ class Shortcuts:
         self._shuffled = _PATIENCE if simple and shuffled else 0
         self._boxes: list[Box] = []
         self._bins = np.zeros((2, 256), np.int64)
+        self._least = -128 if self._dtype == np.int8 else 0
         self._bytes: Bytes | None = None
         self._whole = chain.native != "" and dtype.kind in "bui" and dtype.itemsize == 1
         self._alone: kernels.Table | None = None
@@ -125,13 +125,14 @@ class Shortcuts:
         """Make what has been counted ready to be handed over."""
         if not self._boxes:
             return
-        sums = self._bins[0].copy()
-        if self._bytes is not None:
-            patterns, pixels = self._bytes.drain()
-            sums[patterns] += pixels
-        patterns = np.flatnonzero(sums)
-        labels, pixels, _ = interpret(patterns.astype(np.uint64), sums[patterns], self._dtype)
-        together = as_labels(labels)
+        sums = self._bins[0] if self._bytes is None else self._bins[0] + self._bytes.take()
+        if self._dtype.kind == "b":
+            sums = np.array([sums[0], sums[1:].sum()])
+        elif self._dtype == np.int8:
+            sums = np.roll(sums, 128)
+        places = np.flatnonzero(sums)
+        pixels = sums[places]
+        together = as_labels(places + self._least)
         if self._known:
             sets = [together, *(known.labels for known, _ in self._known.values())]
             columns = [pixels, *(known.pixels * times for known, times in self._known.values())]
