@@ -30,6 +30,7 @@ from zarr.codecs import (
 import fastcounts as fc
 from fastcounts.errors import FastcountsError, ReadError
 from fastcounts.sources import chunks as chunks_module
+from fastcounts.sources import decoding as decoding_module
 from fastcounts.sources.codecs import DecodeError, chain_v2, zstd_content_size
 
 SHAPE, CHUNK = (64, 64), (32, 32)
@@ -57,7 +58,7 @@ def either(request: pytest.FixtureRequest) -> Any:
         yield
         return
     with (
-        mock.patch.object(chunks_module, "has_native", return_value=False),
+        mock.patch.object(decoding_module, "has_native", return_value=False),
         mock.patch.object(chunks_module, "file_functions", return_value=None),
     ):
         yield

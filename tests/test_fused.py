@@ -33,6 +33,8 @@ from fastcounts import plan as plan_module
 from fastcounts.errors import MissingChunk
 from fastcounts.plan import make_plan
 from fastcounts.sources import chunks as chunks_module
+from fastcounts.sources import decoding as decoding_module
+from fastcounts.sources import keys as keys_module
 from fastcounts.sources import open_source
 
 DTYPES = ("|b1", "|u1", "|i1", "<u2", ">i2", "<i4", ">u4", "<i8", ">u8", "<f4", ">f8", "<f2")
@@ -207,7 +209,7 @@ def slow_decoders(slow: bool) -> Iterator[None]:
         yield
         return
     with (
-        mock.patch.object(chunks_module, "has_native", return_value=False),
+        mock.patch.object(decoding_module, "has_native", return_value=False),
         mock.patch.object(chunks_module, "file_functions", return_value=None),
     ):
         yield
@@ -286,7 +288,7 @@ def test_fused__other_codecs_go_through_zarr_and_say_so(
 def test_native__decoders_are_found_here(codec: str) -> None:
     if codec in ("gzip", "zlib"):
         pytest.importorskip("deflate")
-    assert chunks_module.has_native(codec)
+    assert decoding_module.has_native(codec)
 
 
 @given(st.data())
@@ -304,7 +306,7 @@ def test_listing__changes_nothing(data: st.DataObject) -> None:
         }
         expected = fc.count(made.path, **options)
         with (
-            mock.patch.object(chunks_module, "LEAST_CHUNKS", 1),
+            mock.patch.object(keys_module, "LEAST_CHUNKS", 1),
             mock.patch.object(plan_module, "HOLE_UNITS", data.draw(st.sampled_from([1, 3, 1000]))),
         ):
             found = fc.count(made.path, **options)
@@ -318,7 +320,7 @@ def test_listing__of_a_missing_chunk_still_stops(tmp_path: Path) -> None:
     array = zarr.create_array(tmp_path / "a.zarr", shape=(9, 9), chunks=(3, 3), dtype="u1")
     array[:3] = 5
     with (
-        mock.patch.object(chunks_module, "LEAST_CHUNKS", 1),
+        mock.patch.object(keys_module, "LEAST_CHUNKS", 1),
         pytest.raises(MissingChunk, match="c/1/0"),
     ):
         fc.count(tmp_path / "a.zarr", missing="raise")

@@ -17,7 +17,7 @@ from zarr.storage import MemoryStore
 import fastcounts as fc
 from fastcounts.plan import AHEAD_BYTES, make_plan
 from fastcounts.sources import open_source
-from fastcounts.sources.chunks import Scratch
+from fastcounts.sources.decoding import Scratch
 
 MEASURED = """
 import sys, threading, time

@@ -32,9 +32,11 @@ from zarr.storage import StorePath, WrapperStore
 from fastcounts.errors import ForbiddenChunk, MissingExtra, ReadError, UnsupportedSource
 from fastcounts.grid import Box, Grid
 from fastcounts.plan import AHEAD_BYTES
-from fastcounts.sources.chunks import LocalChunks, Scratch, Shards, Stored, last_of
+from fastcounts.sources.chunks import LocalChunks
+from fastcounts.sources.decoding import Scratch, Stored, last_of
 from fastcounts.sources.listing import PAGE_KEYS, Listing, cheapest, key_corners
 from fastcounts.sources.port import Piece, Pile
+from fastcounts.sources.shards import Shards
 from fastcounts.sources.shortcuts import Shortcuts
 
 __all__ = ["StoreChunks", "StoreShards", "fetch_error", "is_forbidden", "list_keys", "open_url"]

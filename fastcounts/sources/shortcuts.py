@@ -23,7 +23,7 @@ from fastcounts.sources.memo import Entry, Memo
 from fastcounts.sources.port import Known, Pile
 
 if TYPE_CHECKING:
-    from fastcounts.sources.chunks import Decoding, Scratch, Stored
+    from fastcounts.sources.decoding import Decoding, Scratch, Stored
 
 __all__ = ["Shortcuts"]
 

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
 
 from fastcounts.grid import Grid
-from fastcounts.sources.chunks import LocalChunks, Shards, key_parts
+from fastcounts.sources.chunks import LocalChunks
 from fastcounts.sources.codecs import has_native
+from fastcounts.sources.keys import key_parts
 from fastcounts.sources.listing import folder_corners, key_corners, names_in
 from fastcounts.sources.port import Way, Weight
+from fastcounts.sources.shards import Shards
 
 __all__ = ["way_of", "weigh_chunks"]
 

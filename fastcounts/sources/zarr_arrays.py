@@ -38,8 +38,9 @@ from fastcounts.errors import (
 from fastcounts.grid import Box, Grid
 from fastcounts.plan import ArrayInfo
 from fastcounts.sources.cf import read_attributes
-from fastcounts.sources.chunks import LocalChunks, Shards, chunks_of, fetch_chunks, list_chunks
+from fastcounts.sources.chunks import LocalChunks, chunks_of, fetch_chunks
 from fastcounts.sources.codecs import UnknownChain
+from fastcounts.sources.keys import list_chunks
 from fastcounts.sources.listing import Listing
 from fastcounts.sources.ome import class_names, find_labels, holds_labels, is_picture
 from fastcounts.sources.port import (
@@ -54,6 +55,7 @@ from fastcounts.sources.port import (
     whole_chunks,
 )
 from fastcounts.sources.remote import fetch_error, is_forbidden
+from fastcounts.sources.shards import Shards
 from fastcounts.sources.survey import way_of, weigh_chunks
 
 __all__ = ["ZarrSource", "is_zarr_folder", "meaning_of", "open_zarr"]

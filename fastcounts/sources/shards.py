@@ -1,0 +1,405 @@
+"""The chunks of a sharded array: one file a shard, an index in each."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcounts.errors import ReadError
+from fastcounts.grid import Box
+from fastcounts.sources.codecs import Chain, DecodeError, UnknownChain, verified
+from fastcounts.sources.decoding import Decoding, Scratch, Stored, last_of
+from fastcounts.sources.keys import Keys
+from fastcounts.sources.port import Piece, Pile
+from fastcounts.sources.shortcuts import Shortcuts
+
+__all__ = ["FLAGS", "Level", "ShardFile", "Shards", "shard_levels"]
+
+_GAP_BYTES = 64 << 10
+"""Chunks of a shard that are no farther apart are read at once."""
+
+FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+"""How chunks are opened; a key that is a pipe does not stop the count."""
+
+_ABSENT = np.uint64(2**64 - 1)
+
+
+class Level(NamedTuple):
+    """One level of sharding.
+
+    Attributes
+    ----------
+    chunk : elements an axis of an inner chunk.
+    counts : inner chunks an axis of a shard.
+    at_start : whether the index stands before the chunks.
+    dtype : of the index.
+    checked : whether a CRC-32C follows the index.
+    """
+
+    chunk: tuple[int, ...]
+    counts: tuple[int, ...]
+    at_start: bool
+    dtype: np.dtype[Any]
+    checked: bool
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of the index, with its checksum."""
+        return 16 * prod(self.counts) + 4 * self.checked
+
+
+def shard_levels(codecs: Sequence[Any], shard: tuple[int, ...]) -> tuple[list[Level], list[Any]]:
+    """The levels of sharding, from the outermost, and the codecs of the innermost chunks.
+
+    Raises
+    ------
+    UnknownChain
+        If an index or what surrounds a sharding codec is not known here.
+    """
+    levels: list[Level] = []
+    inner = list(codecs)
+    while inner and inner[0].to_dict()["name"] == "sharding_indexed":
+        (codec, *rest) = inner
+        if rest:
+            raise UnknownChain("codecs after sharding_indexed")
+        steps = [step.to_dict() for step in codec.index_codecs]
+        names = [str(step["name"]) for step in steps]
+        if names not in (["bytes"], ["bytes", "crc32c"]):
+            raise UnknownChain(f"an index of {', '.join(names)}")
+        endian = dict(steps[0].get("configuration") or {}).get("endian", "little")
+        chunk = tuple(int(length) for length in codec.chunk_shape)
+        location = codec.index_location
+        levels.append(
+            Level(
+                chunk=chunk,
+                counts=tuple(n // m for n, m in zip(shard, chunk, strict=True)),
+                at_start=getattr(location, "value", location) == "start",
+                dtype=np.dtype(">u8" if endian == "big" else "<u8"),
+                checked="crc32c" in names,
+            )
+        )
+        shard, inner = chunk, list(codec.codecs)
+    return levels, inner
+
+
+class Span(NamedTuple):
+    """Where the stored bytes of one shard are: in the whole file, or in an inner chunk of it."""
+
+    base: int
+    size: int
+
+
+class Part(NamedTuple):
+    """An inner chunk, or what of it is wanted.
+
+    Attributes
+    ----------
+    box : what is wanted, in the array.
+    whole : whether that is all of it.
+    offset, length : where it is in the file; a length of -1 where it does not exist.
+    """
+
+    box: Box
+    whole: bool
+    offset: int
+    length: int
+
+
+class _BrokenIndexError(ValueError):
+    """A shard's index that cannot be used."""
+
+
+class ShardFile(Protocol):
+    """A shard that can be read in parts; ``size`` is its length in bytes."""
+
+    size: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Some bytes, fewer where it ends."""
+
+    def read_into(self, room: memoryview, offset: int) -> int:
+        """Fill a buffer; returns how far, less where it ends or fails."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+class _File:
+    """A shard in a local file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, FLAGS)
+        status = os.fstat(self._file)
+        self.size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._file)
+            raise OSError(errno.EINVAL, "it is no file")
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._file, length, offset)
+
+    def read_into(self, room: memoryview, offset: int) -> int:
+        done = 0
+        try:
+            while done < room.nbytes:
+                step = os.preadv(self._file, [room[done:]], offset + done)
+                if not step:
+                    break
+                done += step
+        except OSError:
+            return -1
+        return done
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class Shards:
+    """The chunks of a sharded array: one file a shard, an index in each.
+
+    Parameters
+    ----------
+    root : the folder of the array.
+    levels : of sharding, from the outermost.
+    chain : of the innermost chunks.
+    shard : elements an axis of the outermost shard.
+    shape : of the array.
+    key : gives the key of a shard's coordinates.
+    name : of the array, for messages.
+
+    Attributes
+    ----------
+    room : bytes that each thread may read with, or None.
+    """
+
+    room: int | None = None
+
+    def __init__(
+        self,
+        root: Path,
+        levels: Sequence[Level],
+        chain: Chain,
+        shard: tuple[int, ...],
+        shape: tuple[int, ...],
+        key: Keys,
+        name: str,
+    ) -> None:
+        self._root = root
+        self._levels = levels
+        self._shard = shard
+        self._shape = shape
+        self._key = key
+        self._name = name
+        self._decoding = Decoding(chain, levels[-1].chunk, name)
+
+    def read_many(
+        self, boxes: Iterable[Box], axis: int | None = None, *, known: bool = False
+    ) -> Iterator[Piece | Pile]:
+        """Read shards, or parts of shards; each box lies in one; see `LocalChunks`."""
+        scratch = Scratch(self._decoding.chain, self.room)
+        shortcuts = Shortcuts(self._decoding, axis) if known else None
+        for box, corner, key, file in self._files(boxes):
+            if file is None:
+                yield Piece(box, None, key)
+            elif isinstance(file, OSError):
+                yield self._broken(box, key, file)
+            else:
+                try:
+                    yield from self._read(file, box, corner, key, scratch, shortcuts)
+                finally:
+                    file.close()
+        yield from last_of(shortcuts)
+
+    @property
+    def chain(self) -> Chain:
+        """How the stored bytes of a chunk become its elements."""
+        return self._decoding.chain
+
+    def _files(self, boxes: Iterable[Box]) -> Iterator[tuple[Box, Sequence[int], str, Any]]:
+        """Each box with its shard, opened: None where it does not exist, or the error."""
+        for box in boxes:
+            corner, key = self._place(box)
+            file: _File | OSError | None
+            try:
+                file = _File(self._root / key)
+            except (FileNotFoundError, NotADirectoryError):
+                file = None
+            except OSError as error:
+                file = error
+            yield box, corner, key, file
+
+    def _place(self, box: Box) -> tuple[list[int], str]:
+        """The coordinates and the key of the shard that a box lies in."""
+        corner = [n // length for (n, _), length in zip(box, self._shard, strict=True)]
+        return corner, self._key(corner)
+
+    def _broken(self, box: Box, key: str, reason: str | OSError) -> Piece:
+        if isinstance(reason, OSError):
+            reason = str(reason.strerror or reason)
+        return Piece(
+            box, None, key, error=ReadError(f"{self._name}: shard {key} cannot be read: {reason}")
+        )
+
+    def _read(
+        self,
+        file: ShardFile,
+        box: Box,
+        corner: Sequence[int],
+        key: str,
+        scratch: Scratch,
+        shortcuts: Shortcuts | None,
+    ) -> Iterator[Piece | Pile]:
+        origin = tuple(n * length for n, length in zip(corner, self._shard, strict=True))
+        parts: list[Part] = []
+        for part in self._parts(file, Span(0, file.size), origin, box, key, 0):
+            if isinstance(part, Piece):
+                yield part
+            elif part.length < 0:
+                yield Piece(part.box, None, key)
+            else:
+                parts.append(part)
+                if len(parts) == scratch.chunks:
+                    yield from self._found(file, parts, key, scratch, shortcuts)
+                    parts = []
+        if parts:
+            yield from self._found(file, parts, key, scratch, shortcuts)
+
+    def _parts(
+        self, file: ShardFile, span: Span, origin: tuple[int, ...], box: Box, key: str, depth: int
+    ) -> Iterator[Part | Piece]:
+        """The innermost chunks of a shard that hold a part of ``box``."""
+        level = self._levels[depth]
+        try:
+            index = self._index(file, span, level)
+        except (_BrokenIndexError, OSError) as error:
+            yield self._broken(box, key, f"its index cannot be used: {error}")
+            return
+        entries = iter(index[_cut(origin, box, level)].reshape(-1, 2).tolist())
+        spans = [_spans(*axis) for axis in zip(origin, box, level.chunk, strict=True)]
+        for inside in product(*spans):
+            offset, length = next(entries)
+            part = tuple((low, high) for low, high, _, _ in inside)
+            if offset == length == int(_ABSENT):
+                yield Part(part, False, 0, -1)
+            elif offset + length > span.size:
+                yield self._broken(
+                    part,
+                    key,
+                    f"its index points to bytes {offset} to {offset + length}, "
+                    f"and it has {span.size}",
+                )
+            elif depth + 1 < len(self._levels):
+                corner = tuple(start for _, _, start, _ in inside)
+                below = Span(span.base + offset, length)
+                yield from self._parts(file, below, corner, part, key, depth + 1)
+            else:
+                whole = all(full for _, _, _, full in inside)
+                yield Part(part, whole, span.base + offset, length)
+
+    def _index(self, file: ShardFile, span: Span, level: Level) -> NDArray[np.uint64]:
+        """The offset and length of every inner chunk."""
+        size = level.index_bytes
+        if span.size < size:
+            raise _BrokenIndexError(f"it takes {size} bytes, and the shard has {span.size}")
+        begin = span.base if level.at_start else span.base + span.size - size
+        content = file.read(begin, size)
+        if len(content) != size:
+            raise _BrokenIndexError("the file is cut short")
+        if level.checked:
+            try:
+                verified(memoryview(content))
+            except DecodeError as error:
+                raise _BrokenIndexError(str(error)) from None
+        entries = np.frombuffer(content, level.dtype, 2 * prod(level.counts))
+        return entries.reshape(*level.counts, 2)
+
+    def _found(
+        self,
+        file: ShardFile,
+        parts: Sequence[Part],
+        key: str,
+        scratch: Scratch,
+        shortcuts: Shortcuts | None,
+    ) -> Iterator[Piece | Pile]:
+        """Read the bytes of some chunks, as many as fit at a time, and decode them."""
+        start = 0
+        while start < len(parts):
+            stop, used = start, 0
+            while stop < len(parts):
+                taken = min(parts[stop].length, self._decoding.chain.limit + 1)
+                if used + taken > scratch.capacity:
+                    break
+                used += taken
+                stop += 1
+            batch = parts[start:stop]
+            self._fetch(file, batch, scratch)
+            yield from self._decoding.pieces(
+                Stored(
+                    [part.box for part in batch],
+                    [f"{key} [{_words(part.box)}]" for part in batch],
+                    [part.whole for part in batch],
+                    scratch.stored,
+                    scratch.offsets[: len(batch)].copy(),
+                    scratch.lengths[: len(batch)].copy(),
+                ),
+                scratch,
+                shortcuts,
+            )
+            start = stop
+
+    def _fetch(self, file: ShardFile, parts: Sequence[Part], scratch: Scratch) -> None:
+        """Read the stored bytes of some chunks into the buffer."""
+        room = scratch.stored.data
+        begin = min(part.offset for part in parts)
+        end = max(part.offset + part.length for part in parts)
+        total = sum(part.length for part in parts)
+        if end - begin <= min(total + _GAP_BYTES, scratch.capacity):
+            got = file.read_into(room[: end - begin], begin)
+            for place, part in enumerate(parts):
+                at = part.offset - begin
+                scratch.offsets[place] = at
+                scratch.lengths[place] = part.length if got >= at + part.length else -errno.EIO
+            return
+        used = 0
+        for place, part in enumerate(parts):
+            wanted = min(part.length, self._decoding.chain.limit + 1)
+            got = file.read_into(room[used : used + wanted], part.offset)
+            scratch.offsets[place] = used
+            scratch.lengths[place] = got if got == wanted else -errno.EIO
+            used += wanted
+
+
+def _words(box: Box) -> str:
+    return ", ".join(f"{start}:{stop}" for start, stop in box)
+
+
+def _cut(origin: Sequence[int], box: Box, level: Level) -> tuple[slice, ...]:
+    """The inner chunks that hold a part of a box, as an index into the shard's index."""
+    return tuple(
+        slice((low - start) // length, -(-(high - start) // length))
+        for start, (low, high), length in zip(origin, box, level.chunk, strict=True)
+    )
+
+
+def _spans(origin: int, bounds: tuple[int, int], length: int) -> list[tuple[int, int, int, bool]]:
+    """Along one axis, of each inner chunk: what is wanted, where it begins, whether it is whole."""
+    low, high = bounds
+    first = low - (low - origin) % length
+    return [
+        (
+            max(low, start),
+            min(high, start + length),
+            start,
+            low <= start and start + length <= high,
+        )
+        for start in range(first, high, length)
+    ]
