@@ -164,6 +164,64 @@ def test_memo__gives_up_where_nothing_repeats_and_stays_small() -> None:
     assert len(busy._entries) <= memo_module._MOST_ENTRIES
 
 
+# ---- each chunk in an item of its own ----
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_apart__every_chunk_is_an_image(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("apart") / "a.zarr"
+    images, across = data.draw(st.integers(1, 150)), data.draw(st.integers(1, 2))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**20)))
+    pixels = np.repeat(rng.integers(0, 6, (images, 16, across)), 16, 2).astype(np.uint8)
+    pixels[rng.random(images) < 0.6] = 0
+    codec = data.draw(st.sampled_from([None, numcodecs.Zstd(), numcodecs.LZ4(), numcodecs.GZip()]))
+    array = zarr.create_array(
+        path,
+        shape=pixels.shape,
+        chunks=(1, 16, 16),
+        dtype="u1",
+        zarr_format=2,
+        compressors=codec,
+        filters=None,
+        fill_value=2,
+        config={"write_empty_chunks": True},
+    )
+    array[...] = pixels
+    lost, broken = rng.random((2, images)) < 0.1
+    broken &= ~lost
+    for image in np.flatnonzero(lost).tolist():
+        (path / f"{image}.0.0").unlink()
+    for image in np.flatnonzero(broken).tolist():
+        (path / f"{image}.0.0").write_bytes(b"x")
+    pixels[lost, :, :16] = 2
+    seen = np.ones(pixels.shape, bool)
+    seen[broken, :, :16] = False
+    options: Any = {
+        "classes": data.draw(st.sampled_from([None, 3, {0: "a", 1: "b", 2: "a", 5: "c"}])),
+        "ignore": 4,
+        "items": 0,
+        "keep_items": True,
+    }
+    workers = data.draw(st.integers(1, 2))
+    counts = fc.count(path, on_error="record", workers=workers, **options)
+    expected = fc.count(np.ma.masked_array(pixels, ~seen), **options)
+    for column in ("labels", "pixels", "presence", "presence_pixels", "presence_pixels_total"):
+        assert getattr(counts, column).tolist() == getattr(expected, column).tolist()
+    assert counts.items == images
+    assert counts.ledger.failed == (~seen).sum()
+    assert counts.item_table is not None
+    assert expected.item_table is not None
+    assert counts.item_table.pixels.tolist() == expected.item_table.pixels.tolist()
+    assert counts.ledger.ignored == expected.ledger.ignored
+    for label, found in counts.ledger.unexpected.items():
+        where = np.argwhere((pixels == label) & seen)
+        assert found.pixels == len(where)
+        assert [at for _, _, at in found.places] == [tuple(at) for at in where[:3]]
+
+
 # ---- shuffled ----
 
 

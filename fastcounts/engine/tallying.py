@@ -37,7 +37,7 @@ from fastcounts.grid import Box, volume
 from fastcounts.items import ItemKey
 from fastcounts.ledger import PLACES
 from fastcounts.plan import Block, Hole, Plan
-from fastcounts.sources import Known, Piece, Pile, Source
+from fastcounts.sources import Known, Piece, Pile, Rows, Source
 
 __all__ = ["Partial", "Policy", "Tallier"]
 
@@ -210,6 +210,8 @@ class Tallier:
             for found in self._source.read_many(array, boxes, self._axis):
                 if isinstance(found, Pile):
                     self._count_pile(array, found)
+                elif isinstance(found, Rows):
+                    self._count_rows(array, found)
                 else:
                     self._count_found(array, found)
 
@@ -604,16 +606,48 @@ class Tallier:
             pixels=tally.pixels,
             nodata=int(tally.nodata.sum()),
         )
-        if (void := self._void(array)).size:
+        self._sift(partial)
+        if partial.unexpected_labels.size:
+            key = ItemKey(self._plan.item_of(array, start)[0].source, start)
+            self._places.look(partial.unexpected_labels, piece, key)
+            self._refuse(array, partial.unexpected_labels)
+        self._send(partial)
+        self._account(volume(piece.box))
+
+    def _count_rows(self, array: int, rows: Rows) -> None:
+        """Count chunks whose labels are known, each in another item."""
+        if not rows.boxes:
+            return
+        self._hand_over()
+        axis = self._axis
+        assert axis is not None
+        numbers = np.array([box[axis][0] for box in rows.boxes], np.int64)
+        each = volume(rows.boxes[0])
+        partial = Partial(
+            array=array,
+            numbers=numbers,
+            seen=np.full(numbers.size, each, np.int64),
+            offsets=rows.offsets,
+            labels=as_labels(rows.labels),
+            pixels=rows.pixels,
+            nodata=rows.nodata,
+        )
+        self._sift(partial)
+        if partial.unexpected_labels.size:
+            for number, box in zip(numbers.tolist(), rows.boxes, strict=True):
+                self._boxes = [box]
+                self._look(array, number, partial.unexpected_labels)
+            self._boxes = []
+            self._refuse(array, partial.unexpected_labels)
+        self._send(partial)
+        self._account(each * numbers.size)
+
+    def _sift(self, partial: Partial) -> None:
+        """Fold labels into classes, and take out those of no class and those that mean nothing."""
+        if (void := self._void(partial.array)).size:
             self._drop_void(partial, void)
         if self._options.classes is not None:
             self._sort_rows(partial)
-            if partial.unexpected_labels.size:
-                key = ItemKey(self._plan.item_of(array, start)[0].source, start)
-                self._places.look(partial.unexpected_labels, piece, key)
-                self._refuse(array, partial.unexpected_labels)
-        self._send(partial)
-        self._account(volume(piece.box))
 
     def _drop_void(self, partial: Partial, void: Labels) -> None:
         """Make labels that stand for no data nodata."""

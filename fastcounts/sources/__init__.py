@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from fastcounts.sources.opening import open_source
-from fastcounts.sources.port import Fetched, Known, Piece, Pile, Source, Unreadable, Way, Weight
+from fastcounts.sources.port import (
+    Fetched,
+    Known,
+    Piece,
+    Pile,
+    Rows,
+    Source,
+    Unreadable,
+    Way,
+    Weight,
+)
 
 __all__ = [
     "Fetched",
     "Known",
     "Piece",
     "Pile",
+    "Rows",
     "Source",
     "Unreadable",
     "Way",

@@ -20,7 +20,7 @@ from fastcounts.grid import Box
 from fastcounts.sources.codecs import Chain, UnknownChain, chain_v2, chain_v3, function_address
 from fastcounts.sources.decoding import Decoding, Scratch, Stored, Weighing, last_of
 from fastcounts.sources.keys import Keys
-from fastcounts.sources.port import Fetched, Piece, Pile
+from fastcounts.sources.port import Fetched, Found, Piece
 from fastcounts.sources.shards import FLAGS, Level, Shards, shard_levels
 from fastcounts.sources.shortcuts import Shortcuts
 
@@ -76,7 +76,7 @@ class LocalChunks:
 
     def read_many(
         self, boxes: Iterable[Box], axis: int | None = None, *, known: bool = False
-    ) -> Iterator[Piece | Pile]:
+    ) -> Iterator[Found]:
         """Read chunks, or parts of chunks; each box lies in one.
 
         Parameters
@@ -180,7 +180,7 @@ class LocalChunks:
 
     def _found(
         self, stored: Stored, scratch: Scratch, shortcuts: Shortcuts | None
-    ) -> Iterator[Piece | Pile]:
+    ) -> Iterator[Found]:
         """Yield what does not exist, and decode the rest."""
         lengths = stored.lengths
         if lengths.size and int(lengths.min()) < 0:

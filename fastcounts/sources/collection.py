@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastcounts.errors import OptionError
 from fastcounts.grid import Box, Grid
 from fastcounts.plan import ArrayInfo
-from fastcounts.sources.port import Fetched, Piece, Pile, Source, Way, Weight
+from fastcounts.sources.port import Fetched, Found, Piece, Source, Way, Weight
 
 __all__ = ["Collection", "rename"]
 
@@ -50,7 +50,7 @@ class Collection(Source):
 
     def read_many(
         self, array: int, boxes: Iterable[Box], axis: int | None = None, *, known: bool = True
-    ) -> Iterator[Piece | Pile]:
+    ) -> Iterator[Found]:
         """Read blocks from the source that has the array."""
         source, place = self._places[array]
         return source.read_many(place, boxes, axis, known=known)

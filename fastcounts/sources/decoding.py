@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastcounts.errors import ReadError
 from fastcounts.grid import Box
 from fastcounts.sources.codecs import Chain, DecodeError, NativeDecoder, has_native, verified
-from fastcounts.sources.port import Piece, Pile
+from fastcounts.sources.port import Found, Piece, Pile
 from fastcounts.sources.shortcuts import Shortcuts
 
 __all__ = ["Decoding", "Scratch", "Stored", "Weighing", "last_of"]
@@ -132,7 +132,7 @@ class Decoding:
 
     def pieces(
         self, stored: Stored, scratch: Scratch, shortcuts: Shortcuts | None
-    ) -> Iterator[Piece | Pile]:
+    ) -> Iterator[Found]:
         """Count or decode some chunks, at most ``scratch.chunks``, and yield what is in them."""
         if shortcuts is not None and shortcuts.is_open:
             left = shortcuts.take(stored, scratch)
@@ -147,7 +147,7 @@ class Decoding:
             some = stored if not start and stop == len(stored.boxes) else None
             yield from self._decoded(some or stored.only(range(start, stop)), scratch)
 
-    def _decoded(self, stored: Stored, scratch: Scratch) -> Iterator[Piece | Pile]:
+    def _decoded(self, stored: Stored, scratch: Scratch) -> Iterator[Found]:
         """Decode some chunks, at most ``scratch.slots``, and yield them."""
         count = len(stored.boxes)
         decoded = self._decode(stored, scratch)
@@ -270,7 +270,7 @@ class Weighing(Decoding):
 
     def pieces(
         self, stored: Stored, scratch: Scratch, shortcuts: Shortcuts | None
-    ) -> Iterator[Piece | Pile]:
+    ) -> Iterator[Found]:
         """Nothing; what is there has been fetched."""
         del scratch, shortcuts
         lengths = stored.lengths[: len(stored.boxes)]
@@ -279,7 +279,7 @@ class Weighing(Decoding):
         return iter(())
 
 
-def last_of(shortcuts: Shortcuts | None) -> Iterator[Pile]:
+def last_of(shortcuts: Shortcuts | None) -> Iterator[Found]:
     """What has been counted and not yet handed over."""
     if shortcuts is not None:
         shortcuts.flush()

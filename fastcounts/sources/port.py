@@ -15,7 +15,19 @@ from fastcounts.errors import ReadError
 from fastcounts.grid import Box, Grid, volume
 from fastcounts.plan import ArrayInfo
 
-__all__ = ["Fetched", "Known", "Piece", "Pile", "Source", "Unreadable", "Way", "Weight", "digest"]
+__all__ = [
+    "Fetched",
+    "Found",
+    "Known",
+    "Piece",
+    "Pile",
+    "Rows",
+    "Source",
+    "Unreadable",
+    "Way",
+    "Weight",
+    "digest",
+]
 
 
 class Known(NamedTuple):
@@ -76,6 +88,30 @@ class Pile(NamedTuple):
             return
         for box, pixels in zip(self.boxes, self.pixels, strict=True):
             yield Piece(box, pixels)
+
+
+class Rows(NamedTuple):
+    """Chunks of one shape that each lie in another item, and the labels of each.
+
+    Attributes
+    ----------
+    boxes : where they lie in their array.
+    offsets : (chunks + 1,), where the labels of each begin.
+    labels, pixels : of all of them, one chunk after the other, sorted within each.
+    nodata : pixels of all of them that are NaN.
+    repeated : how many were not looked at, being the same as one seen before.
+    """
+
+    boxes: Sequence[Box]
+    offsets: NDArray[np.int64]
+    labels: NDArray[Any]
+    pixels: NDArray[np.int64]
+    nodata: int = 0
+    repeated: int = 0
+
+
+Found = Piece | Pile | Rows
+"""What reading blocks gives, bit by bit."""
 
 
 class Unreadable(NamedTuple):
@@ -154,7 +190,7 @@ class Source(ABC):
 
     def read_many(
         self, array: int, boxes: Iterable[Box], axis: int | None = None, *, known: bool = True
-    ) -> Iterator[Piece | Pile]:
+    ) -> Iterator[Found]:
         """Read blocks one after the other, ahead of what is asked for where that helps.
 
         What is yielded may lie in memory that is used again: it is valid until the next is

@@ -35,7 +35,7 @@ from fastcounts.plan import AHEAD_BYTES
 from fastcounts.sources.chunks import LocalChunks
 from fastcounts.sources.decoding import Scratch, Stored, last_of
 from fastcounts.sources.listing import PAGE_KEYS, Listing, cheapest, key_corners
-from fastcounts.sources.port import Piece, Pile
+from fastcounts.sources.port import Found, Piece
 from fastcounts.sources.shards import Shards
 from fastcounts.sources.shortcuts import Shortcuts
 
@@ -345,7 +345,7 @@ class StoreChunks(LocalChunks):
 
     def read_many(
         self, boxes: Iterable[Box], axis: int | None = None, *, known: bool = False
-    ) -> Iterator[Piece | Pile]:
+    ) -> Iterator[Found]:
         """Read chunks, or parts of chunks; each box lies in one; see `LocalChunks`."""
         scratch = Scratch(self._decoding.chain, self.room)
         shortcuts = Shortcuts(self._decoding, axis) if known else None
@@ -371,7 +371,7 @@ class StoreChunks(LocalChunks):
         asked: deque[tuple[Box, str, bool, Future[Any]]],
         scratch: Scratch,
         shortcuts: Shortcuts | None,
-    ) -> Iterator[Piece | Pile]:
+    ) -> Iterator[Found]:
         """Wait for the first answer, and decode it and those that have come after it."""
         boxes: list[Box] = []
         keys: list[str] = []

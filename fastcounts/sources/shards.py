@@ -19,7 +19,7 @@ from fastcounts.grid import Box
 from fastcounts.sources.codecs import Chain, DecodeError, UnknownChain, verified
 from fastcounts.sources.decoding import Decoding, Scratch, Stored, last_of
 from fastcounts.sources.keys import Keys
-from fastcounts.sources.port import Piece, Pile
+from fastcounts.sources.port import Found, Piece
 from fastcounts.sources.shortcuts import Shortcuts
 
 __all__ = ["FLAGS", "Level", "ShardFile", "Shards", "shard_levels"]
@@ -203,7 +203,7 @@ class Shards:
 
     def read_many(
         self, boxes: Iterable[Box], axis: int | None = None, *, known: bool = False
-    ) -> Iterator[Piece | Pile]:
+    ) -> Iterator[Found]:
         """Read shards, or parts of shards; each box lies in one; see `LocalChunks`."""
         scratch = Scratch(self._decoding.chain, self.room)
         shortcuts = Shortcuts(self._decoding, axis) if known else None
@@ -257,7 +257,7 @@ class Shards:
         key: str,
         scratch: Scratch,
         shortcuts: Shortcuts | None,
-    ) -> Iterator[Piece | Pile]:
+    ) -> Iterator[Found]:
         origin = tuple(n * length for n, length in zip(corner, self._shard, strict=True))
         parts: list[Part] = []
         for part in self._parts(file, Span(0, file.size), origin, box, key, 0):
@@ -329,7 +329,7 @@ class Shards:
         key: str,
         scratch: Scratch,
         shortcuts: Shortcuts | None,
-    ) -> Iterator[Piece | Pile]:
+    ) -> Iterator[Found]:
         """Read the bytes of some chunks, as many as fit at a time, and decode them."""
         start = 0
         while start < len(parts):

@@ -7,7 +7,7 @@ shuffle takes longer than decoding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,8 @@ from fastcounts.classes import as_labels, sum_by_label
 from fastcounts.errors import NonIntegralLabel
 from fastcounts.grid import Box, volume
 from fastcounts.kernels.tables import Bytes
-from fastcounts.sources.memo import Entry, Memo
-from fastcounts.sources.port import Known, Pile
+from fastcounts.sources.memo import Memo
+from fastcounts.sources.port import Known, Pile, Rows
 
 if TYPE_CHECKING:
     from fastcounts.sources.decoding import Decoding, Scratch, Stored
@@ -60,7 +60,7 @@ class Shortcuts:
         self._decoding = decoding
         self._axis = axis
         self._item: int | None = None
-        self.ready: list[Pile] = []
+        self.ready: list[Pile | Rows] = []
         self._repeated = 0
         self._checked = chain.checked
         self._memo = Memo()
@@ -87,6 +87,8 @@ class Shortcuts:
     def take(self, stored: Stored, scratch: Scratch) -> list[int]:
         """Count what can be counted; returns the places of the other chunks."""
         left: list[int] = []
+        if self._is_apart(stored):
+            return self._count_apart(stored, scratch)
         for item, group in self._items_of(stored):
             places = group
             if item is not None:
@@ -103,6 +105,15 @@ class Shortcuts:
         if self._boxes and volume(self._boxes[0]) * len(self._boxes) >= _FLUSH_PIXELS:
             self.flush()
         return left
+
+    def _is_apart(self, stored: Stored) -> bool:
+        """Whether every chunk is whole and lies in another item, and labels are bytes."""
+        if self._axis is None or self._dtype != np.uint8 or self._checked or self._shuffled:
+            return False
+        if not self._whole or not all(stored.whole) or int(stored.lengths.min()) <= 0:
+            return False
+        bounds = [box[self._axis] for box in stored.boxes]
+        return len(set(bounds)) == len(bounds) and all(stop - n == 1 for n, stop in bounds)
 
     def _items_of(self, stored: Stored) -> Iterator[tuple[int | None, list[int]]]:
         """The items that whole chunks lie in, with their chunks; None for others."""
@@ -148,36 +159,35 @@ class Shortcuts:
 
     def _look_up(self, stored: Stored, places: Sequence[int], scratch: Scratch) -> list[int]:
         """Count chunks seen before; returns the places of the others."""
-        left = []
+        found = self._seen(stored, places, scratch)
+        for place, known in found.items():
+            _, times = self._known.get(id(known), (known, 0))
+            self._known[id(known)] = known, times + 1
+            self._boxes.append(stored.boxes[place])
+        self._repeated += len(found)
+        return [place for place in places if place not in found]
+
+    def _seen(self, stored: Stored, places: Sequence[int], scratch: Scratch) -> dict[int, Known]:
+        """The labels of those chunks that were seen before, by their places."""
+        found: dict[int, Known] = {}
         most = self._decoding.chain.size // _WORTH
         memory, look = stored.memory.data, self._memo.look
         offsets, lengths = stored.offsets.tolist(), stored.lengths.tolist()
         for place in places:
             begin, length = offsets[place], lengths[place]
             if length > most:
-                left.append(place)
                 continue
             content = bytes(memory[begin : begin + length])
             if self._dated:
                 content = content[: self._dated.start] + content[self._dated.stop :]
             entry = look(content)
-            if entry is None or not self._add_known(entry, stored, place, scratch):
-                left.append(place)
-        return left
-
-    def _add_known(self, entry: Entry, stored: Stored, place: int, scratch: Scratch) -> bool:
-        """Add the labels of a chunk seen before, which is counted now if it never was alone."""
-        if entry.known is None:
-            if entry.seen < _SEEN:
-                return False
-            entry.known = self._count_alone(stored, place, scratch)
+            if entry is None or (entry.known is None and entry.seen < _SEEN):
+                continue
             if entry.known is None:
-                return False
-        _, times = self._known.get(id(entry.known), (entry.known, 0))
-        self._known[id(entry.known)] = entry.known, times + 1
-        self._boxes.append(stored.boxes[place])
-        self._repeated += 1
-        return True
+                entry.known = self._count_alone(stored, place, scratch)
+            if entry.known is not None:
+                found[place] = entry.known
+        return found
 
     def _count_alone(self, stored: Stored, place: int, scratch: Scratch) -> Known | None:
         pixels = self._decoding.decode_alone(stored, scratch, place)
@@ -283,3 +293,57 @@ class Shortcuts:
             stored.boxes[place] for place, done in zip(places, good, strict=True) if done
         ]
         return [place for place, done in zip(places, good, strict=True) if not done]
+
+    # ---- each chunk in an item of its own ----
+
+    def _count_apart(self, stored: Stored, scratch: Scratch) -> list[int]:
+        """Count chunks each by itself; returns the places of broken ones."""
+        self.flush()
+        places = list(range(len(stored.boxes)))
+        if self._memo.is_open:
+            found = self._seen(stored, places, scratch)
+            places = [place for place in places if place not in found]
+            if found:
+                self.ready.append(_as_rows(stored, found))
+        if not places:
+            return []
+        decoder = scratch.decoder
+        if decoder is None and self._decoding.chain.native != "raw":
+            return places
+        from fastcounts.kernels import native, streams
+
+        good, offsets = np.zeros(len(places), np.int64), np.zeros(len(places) + 1, np.int64)
+        labels, pixels = np.empty((2, streams.LISTED * len(places)), np.int64)
+        streams.count_chunks8_apart(
+            native.RAW if decoder is None else decoder.kind,
+            0 if decoder is None else decoder.function,
+            0 if decoder is None else decoder.context,
+            stored.addresses()[places],
+            stored.lengths[places],
+            scratch.decoded_at,
+            self._decoding.chain.size,
+            scratch.sizes,
+            good,
+            *self._byte_bins().addresses,
+            offsets,
+            labels,
+            pixels,
+        )
+        end, whole = offsets[-1], good != 0
+        boxes = [stored.boxes[n] for n, done in zip(places, good, strict=True) if done]
+        starts = np.append(offsets[:-1][whole], end)
+        self.ready.append(Rows(boxes, starts, labels[:end].copy(), pixels[:end].copy()))
+        return [place for place, done in zip(places, good, strict=True) if not done]
+
+
+def _as_rows(stored: Stored, found: Mapping[int, Known]) -> Rows:
+    """Chunks seen before, each with its labels."""
+    sizes = [known.labels.size for known in found.values()]
+    return Rows(
+        [stored.boxes[place] for place in found],
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        np.concatenate([known.labels for known in found.values()]),
+        np.concatenate([known.pixels for known in found.values()]),
+        sum(known.nodata for known in found.values()),
+        len(found),
+    )

@@ -45,8 +45,10 @@ from fastcounts.sources.listing import Listing
 from fastcounts.sources.ome import class_names, find_labels, holds_labels, is_picture
 from fastcounts.sources.port import (
     Fetched,
+    Found,
     Piece,
     Pile,
+    Rows,
     Source,
     Way,
     Weight,
@@ -272,7 +274,7 @@ class ZarrSource(Source):
 
     def read_many(
         self, array: int, boxes: Iterable[Box], axis: int | None = None, *, known: bool = True
-    ) -> Iterator[Piece | Pile]:
+    ) -> Iterator[Found]:
         """Read chunks or shards straight from where they are stored, where that can be done."""
         chunks = self._arrays[array].chunks
         if chunks is None:
@@ -293,14 +295,15 @@ class ZarrSource(Source):
         """What listing says of chunks or shards, where the store is on this machine."""
         return weigh_chunks(self._arrays[array].array, grid, start, stop)
 
-    def _watch(self, found: Iterable[Piece | Pile]) -> Iterator[Piece | Pile]:
+    def _watch(self, found: Iterable[Found]) -> Iterator[Found]:
         """Pass on what was found, and note how many chunks of which kind there were."""
         met = dict.fromkeys(MET, 0)
         try:
             for one in found:
-                repeated = one.known.repeated if one.known is not None else 0
+                known = one if isinstance(one, Rows) else one.known
+                repeated = known.repeated if known is not None else 0
                 met["repeated"] += repeated
-                if isinstance(one, Pile):
+                if isinstance(one, Pile | Rows):
                     met["read"] += len(one.boxes) - repeated
                 elif one.error is not None:
                     met["forbidden" if isinstance(one.error, ForbiddenChunk) else "broken"] += 1
@@ -365,7 +368,7 @@ class ZarrSource(Source):
         return self._arrays[array].knows_missing
 
 
-def _keep(found: Iterable[Piece | Pile]) -> Iterator[Piece]:
+def _keep(found: Iterable[Found]) -> Iterator[Piece]:
     """Pieces that stay valid, out of memory that is used again.
 
     Raises
@@ -374,6 +377,7 @@ def _keep(found: Iterable[Piece | Pile]) -> Iterator[Piece]:
         For the first piece that cannot be read.
     """
     for one in found:
+        assert not isinstance(one, Rows)  # which come only where labels will do
         for piece in one.pieces() if isinstance(one, Pile) else [one]:
             if piece.error is not None:
                 raise piece.error
