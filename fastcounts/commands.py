@@ -112,7 +112,7 @@ def count(sources: tuple[str, ...], as_json: bool, output: str | None, **given: 
 def _check_output(output: str | None) -> None:
     if output and Path(output).suffix.lower() not in (".json", ".npz"):
         raise OptionError(f"{output}: counts are saved as .json or .npz")
-    if output and not Path(output).absolute().parent.is_dir():
+    if output and not Path(output).parent.is_dir():
         raise OptionError(f"{output}: its folder does not exist")
 
 
@@ -132,7 +132,8 @@ def _note(message: str) -> None:
 
 def _failures(counts: Counts) -> int:
     """Name what could not be read; the exit code says so as well."""
-    failures = [failure for run in counts.provenance.get("runs", []) for failure in run["failures"]]
+    runs = counts.provenance.get("runs", [])
+    failures = [failure for run in runs for failure in run.get("failures", [])]
     failures.sort(key=lambda failure: (failure["name"], failure["box"] or []))
     for failure in failures[:10]:
         _note(

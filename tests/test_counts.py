@@ -411,3 +411,21 @@ def test_data_names__that_were_edited_are_refused(wrong: Any) -> None:
         fc.Counts.from_dict(data | {"data_names": wrong})
     with pytest.raises(FormatError, match="names: they are not"):
         fc.Counts.from_dict(data | {"data_names": {"0": ["bus"]}})
+
+
+# ---- files that were edited ----
+
+
+@pytest.mark.parametrize("runs", [None, 1, [1], [{"failures": 1}], [{"failures": [{}]}]])
+def test_provenance__that_was_edited_is_refused(runs: Any) -> None:
+    with pytest.raises(FormatError, match="provenance"):
+        fc.Counts.from_dict(
+            fc.Counts.from_pixels({0: 1}).to_dict() | {"provenance": {"runs": runs}}
+        )
+
+
+def test_load__refuses_what_stands_twice(tmp_path: Path) -> None:
+    text = json.dumps(fc.Counts.from_pixels({0: 1}).to_dict())
+    (tmp_path / "c.json").write_text(text[:-1] + ', "items": 3}')
+    with pytest.raises(FormatError, match="items: it stands twice"):
+        fc.load(tmp_path / "c.json")
