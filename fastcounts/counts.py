@@ -36,6 +36,7 @@ from fastcounts.errors import (
     FormatError,
     IncompatibleCounts,
     LedgerError,
+    MissingExtra,
     OptionError,
     SourceNotFound,
 )
@@ -473,8 +474,11 @@ class Counts:
             f"{self.labels.size} labels ({shown}{more})>"
         )
 
-    def _repr_html_(self) -> str:
-        return str(self.to_pandas().to_html())
+    def _repr_html_(self) -> str | None:
+        try:
+            return str(self.to_pandas().to_html())
+        except MissingExtra:
+            return None  # a notebook shows the plain text
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a class: name, pixels, frequency, presence.
@@ -487,8 +491,6 @@ class Counts:
         try:
             import pandas as pd
         except ImportError:
-            from fastcounts.errors import MissingExtra
-
             raise MissingExtra("a pandas table of counts", "report") from None
         return pd.DataFrame(
             {

@@ -395,3 +395,16 @@ def test_output_where_nothing_can_be(run, masks, tmp_path, monkeypatch):
     os.rmdir(tmp_path / "gone")
     words = ["count", str(tmp_path / "masks.npy"), "-o", "counts.json"]
     check_refused(run(*words), 2, "counts.json: cannot be written")
+
+
+def test_what_cannot_be_is_no_fault(run, masks, tmp_path):
+    long = "a" * 300
+    check_refused(run("count", long), 3, long, "too long")
+    check_refused(run("count", "masks.npy", "-o", f"{long}.json"), 2, long, "too long")
+    check_refused(run("count", "masks.npy", "--memory", "1e400"), 2, "memory")
+    check_refused(run("bench", "masks.npy", "--seconds", "nan"), 2, "--seconds")
+    check_refused(run("demo", "--images", "1", "--keep", "masks.npy"), 2, "--keep", "masks.npy")
+    (tmp_path / "c.csv").write_text("0,1\n1,2\n")
+    words = ["solve", "c.csv", "--scheme", "inverse", "--num-classes", "999999999999"]
+    check_refused(run(*words), 2, "num_classes=999999999999")
+    check_refused(run("solve", "c.csv", "--scheme", "enet", "--c", "[" * 10_000), 2, "c=")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -429,3 +430,11 @@ def test_load__refuses_what_stands_twice(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(text[:-1] + ', "items": 3}')
     with pytest.raises(FormatError, match="items: it stands twice"):
         fc.load(tmp_path / "c.json")
+
+
+def test_counts__are_shown_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    counts = fc.Counts.from_pixels({0: 1})
+    assert counts._repr_html_() is None
+    with pytest.raises(fc.errors.MissingExtra, match="report"):
+        counts.to_pandas()
