@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fastcounts.errors import FormatError, LabelRangeError, OptionError, UnsupportedSource
 
 __all__ = [
+    "MOST_CLASSES",
     "Classes",
     "Meaning",
     "Options",
@@ -35,6 +36,9 @@ Labels = NDArray[np.int64] | NDArray[np.uint64]
 Pixels = NDArray[np.int64]
 Names = Mapping[int, tuple[str, ...]]
 """For each label that has any, its names, sorted."""
+
+MOST_CLASSES = 1 << 24
+"""Classes that a number may ask for; a larger one is a slip, and would fill the memory."""
 
 MOST_NAMES = 4
 """Names of one label that are kept; of more the first in the order of the alphabet."""
@@ -205,8 +209,8 @@ class Classes:
                 raise OptionError(f"classes: expected names, got {names!r}")
             return cls._of_mapping(dict(enumerate(names)))
         count = as_integer(classes, "classes")
-        if not 0 < count <= 1 << 24:
-            raise OptionError(f"classes: expected 1 to {1 << 24} classes, got {count}")
+        if not 0 < count <= MOST_CLASSES:
+            raise OptionError(f"classes: expected 1 to {MOST_CLASSES} classes, got {count}")
         return cls(dict.fromkeys(range(count)))
 
     @classmethod

@@ -7,6 +7,7 @@ help is there at once.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -22,6 +23,7 @@ from fastcounts.version import __version__
 __all__ = ["COMMANDS", "main"]
 
 _UNWRITABLE, _INTERRUPTED, _FAULT = 3, 4, 5
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 COMMANDS = {
     "bench": "Measure where the time of a count goes.",
@@ -73,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
+    _ready_streams()
     try:
         with group.make_context("fastcounts", arguments) as context:
             code = group.invoke(context)
@@ -93,12 +96,21 @@ def _run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
         return 0
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in _FULL:
             return _fault(error, debug)
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  what is left must go somewhere
         return _complain(f"the output cannot be written: {error.strerror}", _UNWRITABLE, debug)
     except Exception as error:  # noqa: BLE001  no traceback reaches a user who has not asked
         return _fault(error, debug)
+
+
+def _ready_streams() -> None:
+    """Open the standard streams that are closed, on nothing, and have them take any text."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _fault(error: Exception, debug: bool) -> int:

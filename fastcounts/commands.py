@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import reduce
+from math import isnan
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,13 @@ def count(sources: tuple[str, ...], as_json: bool, output: str | None, **given: 
 def _check_output(output: str | None) -> None:
     if output and Path(output).suffix.lower() not in (".json", ".npz"):
         raise OptionError(f"{output}: counts are saved as .json or .npz")
-    if output and not Path(output).absolute().parent.is_dir():
-        raise OptionError(f"{output}: its folder does not exist")
+    try:
+        if output and not Path(output).parent.is_dir():
+            raise OptionError(f"{output}: its folder does not exist")
+        if output:
+            Path(output).exists()
+    except OSError as error:
+        raise OptionError(f"{output}: cannot be written: {error.strerror}") from None
 
 
 def _show_counts(counts: Counts, as_json: bool) -> None:
@@ -132,7 +138,8 @@ def _note(message: str) -> None:
 
 def _failures(counts: Counts) -> int:
     """Name what could not be read; the exit code says so as well."""
-    failures = [failure for run in counts.provenance.get("runs", []) for failure in run["failures"]]
+    runs = counts.provenance.get("runs", [])
+    failures = [failure for run in runs for failure in run.get("failures", [])]
     failures.sort(key=lambda failure: (failure["name"], failure["box"] or []))
     for failure in failures[:10]:
         _note(
@@ -176,6 +183,8 @@ def plan(sources: tuple[str, ...], as_json: bool, **given: Any) -> None:
 @_common
 def bench(source: str, seconds: float, as_json: bool, **given: Any) -> None:
     """Measure where the time goes when SOURCE is counted, on a sample, and say what to change."""
+    if isnan(seconds):
+        raise OptionError("--seconds: nan is no time")
     found = measure(_request([source], given), seconds)
     advice = advise(found)
     if as_json:
@@ -306,6 +315,18 @@ def merge(counts: tuple[str, ...], output: str | None, partial: bool, as_json: b
     return _failures(merged)
 
 
+def _check_free(folder: Path) -> None:
+    """Refuse a folder that cannot take the masks, before any is drawn."""
+    path = folder / "masks.zarr"
+    try:
+        if path.exists():
+            raise OptionError(f"--keep: {path} exists already")
+        path.mkdir(parents=True)
+        path.rmdir()
+    except OSError as error:
+        raise OptionError(f"--keep: {path}: cannot be written: {error.strerror}") from None
+
+
 @click.command(context_settings=_SETTINGS)
 @click.option("--images", default=64, type=click.IntRange(1, 4096), help="Masks of 4 Mpx each.")
 @click.option("--keep", metavar="FOLDER", help="Keep the masks there.")
@@ -319,8 +340,8 @@ def demo(images: int, keep: str | None, workers: int | None, as_json: bool) -> N
 
     with tempfile.TemporaryDirectory(prefix="fastcounts-") as temporary:
         folder = Path(keep) if keep else Path(temporary)
-        if keep and (folder / "masks.zarr").exists():
-            raise OptionError(f"--keep: {folder / 'masks.zarr'} exists already")
+        if keep:
+            _check_free(folder)
         say = None if as_json else click.echo
         with console.progress_bar(quiet=as_json) as progress:
             found = demonstrate(folder, images, workers=workers, progress=progress, say=say)

@@ -60,7 +60,12 @@ def out(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     terminal = stream.isatty()
     width = None if terminal else _PLAIN_WIDTH
-    return Console(file=stream, width=width, highlight=False, soft_wrap=not terminal)
+
+    class Printer(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # and not the exit code of a gate that failed
+
+    return Printer(file=stream, width=width, highlight=False, soft_wrap=not terminal)
 
 
 def amount(number: float) -> str:

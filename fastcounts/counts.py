@@ -36,10 +36,11 @@ from fastcounts.errors import (
     FormatError,
     IncompatibleCounts,
     LedgerError,
+    MissingExtra,
     OptionError,
     SourceNotFound,
 )
-from fastcounts.files import whole_number, whole_numbers, write_whole
+from fastcounts.files import once, whole_number, whole_numbers, write_whole
 from fastcounts.items import ItemTable, OpenItem
 from fastcounts.ledger import MOST_PIXELS, Ignored, Ledger
 from fastcounts.presence import Presence, PresenceSums
@@ -473,8 +474,11 @@ class Counts:
             f"{self.labels.size} labels ({shown}{more})>"
         )
 
-    def _repr_html_(self) -> str:
-        return str(self.to_pandas().to_html())
+    def _repr_html_(self) -> str | None:
+        try:
+            return str(self.to_pandas().to_html())
+        except MissingExtra:
+            return None  # a notebook shows the plain text
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a class: name, pixels, frequency, presence.
@@ -487,8 +491,6 @@ class Counts:
         try:
             import pandas as pd
         except ImportError:
-            from fastcounts.errors import MissingExtra
-
             raise MissingExtra("a pandas table of counts", "report") from None
         return pd.DataFrame(
             {
@@ -542,8 +544,7 @@ class Counts:
         missing = [name for name in _FIELDS if name not in data]
         if missing:
             raise FormatError(f"{missing[0]}: the field is missing")
-        if not isinstance(data["provenance"], Mapping):
-            raise FormatError("provenance: expected an object")
+        _check_runs(data["provenance"])
         if not isinstance(data["open_items"], list):
             raise FormatError("open_items: expected a list")
         table = data.get("item_table")
@@ -655,12 +656,14 @@ def _parse(content: bytes) -> Any:
     """The data of a counts file, JSON or NPZ, told apart by content."""
     try:
         if not content.startswith(b"PK"):
-            return json.loads(content)
+            return json.loads(content, object_pairs_hook=once)
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            data = json.loads(archive["header"].tobytes())
+            data = json.loads(archive["header"].tobytes(), object_pairs_hook=once)
             if "item_table" in data:
                 data["item_table"] |= {name: archive[name] for name in _TABLE_ARRAYS}
             return data
+    except FormatError:
+        raise
     except Exception as error:  # noqa: BLE001  a damaged archive may fail in any way
         raise FormatError(f"no counts file: {error}") from None
 
@@ -686,6 +689,28 @@ def spread(
     _, folded = options.classes.fold(labels)
     zeros = np.zeros(options.classes.labels.size, np.int64)
     return sum_by_label([options.classes.labels, folded], [[zeros, column] for column in columns])
+
+
+def _check_runs(provenance: Any) -> None:
+    """Refuse a provenance that cannot be joined to another, or whose failures cannot be named."""
+    if not isinstance(provenance, Mapping):
+        raise FormatError("provenance: expected an object")
+    runs = provenance.get("runs", [])
+    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
+        raise FormatError("provenance.runs: expected a list of objects")
+    for run in runs:
+        failures = run.get("failures", [])
+        if not isinstance(failures, list) or not all(map(_is_failure, failures)):
+            raise FormatError("provenance.runs: failures: expected objects with name, box, reason")
+
+
+def _is_failure(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("name"), str)
+        and isinstance(entry.get("reason"), str)
+        and isinstance(entry.get("box", 0), list | None)
+    )
 
 
 def _join_provenance(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from posixpath import dirname
 from typing import Any
 
 from fastcounts.errors import FormatError, IncompatibleCounts
+from fastcounts.files import text, whole_number, whole_numbers
 from fastcounts.grid import Box, Grid, Interval, intersect
 
 __all__ = ["Cover", "Covers", "Piece", "Run"]
@@ -279,13 +280,18 @@ class Covers:
         for place, entry in enumerate(entries if isinstance(entries, list) else [None]):
             try:
                 if "run" in entry:
-                    runs[str(entry["run"])] = Run(int(entry["units"]), _blocks(entry["blocks"]))
+                    units = whole_number(entry["units"], "units")
+                    run = Run(units, _blocks(entry["blocks"], units))
+                    _put(runs, entry["run"], run)
                 elif "folder" in entry:
                     for name, digest in entry["files"].items():
-                        sources[entry["folder"] + name] = Cover(str(digest))
+                        _put(sources, entry["folder"] + name, Cover(text(digest, "digest")))
                 else:
                     pieces = tuple(_piece_from_dict(piece) for piece in entry.get("pieces", []))
-                    sources[entry["source"]] = Cover(str(entry["digest"]), pieces)
+                    cover = Cover(text(entry["digest"], "digest"), pieces)
+                    _put(sources, entry["source"], cover)
+            except FormatError as error:
+                raise FormatError(f"covers[{place}]: {error}") from None
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise FormatError(f"covers[{place}]: {error!r}") from None
         return cls(sources, runs)
@@ -322,23 +328,36 @@ def _piece_to_dict(piece: Piece) -> dict[str, Any]:
     }
 
 
+def _put(entries: dict[str, Any], name: Any, entry: Any) -> None:
+    if text(name, "name") in entries:
+        raise FormatError(f"{name}: it stands twice")
+    entries[name] = entry
+
+
 def _piece_from_dict(data: Mapping[str, Any]) -> Piece:
-    region = data["region"]
-    grid = Grid(
-        tuple(int(n) for n in data["shape"]),
-        tuple(int(n) for n in data["chunks"]),
-        data["first"],
-        None if region is None else _intervals(region),
-    )
-    return Piece(grid, _blocks(data["blocks"]))
+    shape, chunks = (tuple(whole_numbers(data[n], n).tolist()) for n in ("shape", "chunks"))
+    first = None if data["first"] is None else whole_number(data["first"], "first")
+    region = None if data["region"] is None else _intervals(data["region"])
+    if len(chunks) != len(shape) or min(shape, default=0) < 0 or min(chunks, default=1) < 1:
+        raise FormatError(f"chunks: {chunks} do not fit the shape {shape}")
+    if first is not None and not 0 <= first < len(shape):
+        raise FormatError(f"first: there is no axis {first}")
+    if region is not None and (
+        len(region) != len(shape)
+        or not all(0 <= a <= b <= n for (a, b), n in zip(region, shape, strict=True))
+    ):
+        raise FormatError(f"region: it does not lie within the shape {shape}")
+    grid = Grid(shape, chunks, first, region)
+    return Piece(grid, _blocks(data["blocks"], grid.size))
 
 
-def _intervals(data: Iterable[Iterable[Any]]) -> tuple[Interval, ...]:
-    return tuple((int(start), int(stop)) for start, stop in data)
+def _intervals(data: Iterable[Any]) -> tuple[Interval, ...]:
+    pairs = [whole_numbers(pair, "range").tolist() for pair in data]
+    return tuple((start, stop) for start, stop in pairs)
 
 
-def _blocks(data: Iterable[Iterable[Any]]) -> Blocks:
+def _blocks(data: Iterable[Any], size: int) -> Blocks:
     blocks = _intervals(data)
-    if _union(blocks, ()) != blocks or any(start >= stop or start < 0 for start, stop in blocks):
-        raise ValueError("blocks: expected sorted, disjoint ranges [start, stop)")
+    if _union(blocks, ()) != blocks or any(not 0 <= a < b <= size for a, b in blocks):
+        raise ValueError(f"blocks: expected sorted, disjoint ranges [start, stop) up to {size}")
     return blocks

@@ -13,7 +13,24 @@ from numpy.typing import NDArray
 
 from fastcounts.errors import FormatError, OptionError
 
-__all__ = ["whole_number", "whole_numbers", "write_whole"]
+__all__ = ["once", "text", "whole_number", "whole_numbers", "write_whole"]
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON in which no name stands twice, where Python would keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise FormatError(f"{twice}: it stands twice")
+    return found
+
+
+def text(value: Any, field: str) -> str:
+    """Text from a file; raises FormatError that names the field."""
+    if not isinstance(value, str):
+        raise FormatError(f"{field}: expected text, got {value!r}")
+    return value
 
 
 def whole_number(value: Any, field: str) -> int:
@@ -53,9 +70,9 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
             raise OptionError(f"{target}: is a folder; name a file to write to")
         target.write_bytes(content)  # a device or a pipe, which has no halfway
         return
-    target = target.resolve()  # a link keeps pointing where it does
     temporary = None
     try:
+        target = target.resolve()  # a link keeps pointing where it does
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(content)

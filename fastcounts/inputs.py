@@ -6,13 +6,18 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fastcounts.counts import Counts, parse
-from fastcounts.errors import FormatError, OptionError, SourceNotFound
+from fastcounts.errors import CountsError, FormatError, LabelError, OptionError, SourceNotFound
+from fastcounts.files import once
 
 __all__ = ["read_classes", "read_counts", "read_part", "read_region"]
+
+_LONGEST = 40
+"""Digits of a number that could be meant; Python itself refuses some thousands."""
 
 
 def read_classes(text: str | None) -> Any:
@@ -42,13 +47,18 @@ def read_classes(text: str | None) -> Any:
     lines = [line.strip() for line in content.splitlines() if line.strip()]
     if not lines:
         raise OptionError(f"--classes: {text}: the file names no class")
-    rows = list(csv.reader(lines))
-    if all(len(row) == 1 for row in rows):
-        return lines
+    try:
+        rows = list(csv.reader(lines))
+    except csv.Error as error:
+        raise OptionError(f"--classes: {text}: no CSV: {error}") from None
+    return lines if all(len(row) == 1 for row in rows) else _csv_classes(rows, text)
+
+
+def _csv_classes(rows: list[list[str]], text: str) -> dict[int, str]:
     classes = {}
     for number, row in enumerate(rows, 1):
         label, name = (row[0].strip(), row[1].strip()) if len(row) == 2 else ("", "")
-        if number == 1 and not _is_whole(label) and len(row) == 2:
+        if number == 1 and len(row) == 2 and not any(map(str.isdigit, label)):
             continue  # a header
         if not _is_whole(label):
             raise OptionError(f"--classes: {text}, line {number}: expected 'label,name'")
@@ -60,20 +70,30 @@ def read_classes(text: str | None) -> Any:
 
 def _json_classes(content: str, text: str) -> Any:
     try:
-        data = json.loads(content)
-    except ValueError as error:
+        data = json.loads(content, object_pairs_hook=once)
+    except FormatError as error:
+        raise OptionError(f"--classes: {text}: {error}") from None
+    except (ValueError, RecursionError) as error:
         raise OptionError(f"--classes: {text}: no JSON: {error}") from None
     if isinstance(data, list):
         return data
     if isinstance(data, dict) and all(_is_whole(label) for label in data):
-        return {int(label): name for label, name in data.items()}
+        classes = {int(label): name for label, name in data.items()}
+        if len(classes) < len(data):
+            raise OptionError(f"--classes: {text}: a label stands twice, spelled differently")
+        return classes
     raise OptionError(
         f"--classes: {text}: expected a list of names, or a mapping from label to name"
     )
 
 
 def _is_whole(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
+    return text.removeprefix("-").isdecimal() and len(text) <= _LONGEST
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """Whether a line holds two words: one with a digit may be a number that was misspelled."""
+    return len(cells) == 2 and not any(map(str.isdigit, "".join(cells)))
 
 
 def read_region(text: str | None) -> Any:
@@ -135,8 +155,12 @@ def _csv_counts(content: bytes, name: str) -> Counts:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise FormatError(f"{name}: is no counts file and no CSV") from None
+    try:
+        rows = list(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise FormatError(f"{name}: no CSV: {error}") from None
     pixels: dict[int, int] = {}
-    for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
+    for number, row in enumerate(rows, 1):
         cells = [cell.strip() for cell in row]
         if not any(cells):
             continue
@@ -144,8 +168,11 @@ def _csv_counts(content: bytes, name: str) -> Counts:
             if int(cells[0]) in pixels:
                 raise FormatError(f"{name}, line {number}: label {cells[0]} stands twice")
             pixels[int(cells[0])] = int(cells[1])
-        elif pixels or number > 1 or len(cells) != 2:
+        elif number > 1 or not _is_header(cells):
             raise FormatError(f"{name}, line {number}: expected 'label,pixels' in whole numbers")
     if not pixels:
         raise FormatError(f"{name}: holds no counts")
-    return Counts.from_pixels(pixels)
+    try:
+        return Counts.from_pixels(pixels)
+    except (CountsError, LabelError, OptionError) as error:
+        raise FormatError(f"{name}: {error}") from None

@@ -18,7 +18,7 @@ from fastcounts.classes import (
     sum_by_label,
 )
 from fastcounts.errors import FormatError, IncompatibleCounts, OptionError
-from fastcounts.files import whole_number, whole_numbers
+from fastcounts.files import text, whole_number, whole_numbers
 
 __all__ = ["ItemKey", "ItemTable", "OpenItem"]
 
@@ -95,12 +95,14 @@ class OpenItem:
         try:
             labels = read_labels(data["labels"], "open_items: labels")
             pixels = whole_numbers(data["pixels"], "open_items: pixels")
-            if labels.size != pixels.size or np.any(pixels < 0):
+            if labels.size != pixels.size or np.any(pixels < 0) or sum(pixels.tolist()) >= 2**63:
                 raise FormatError("open_items: pixels: expected one number a label, none negative")
+            if np.any(labels[1:] <= labels[:-1]):
+                raise FormatError("open_items: labels: expected in ascending order, each once")
             if (item := whole_number(data["item"], "open_items: item")) < 0:
                 raise FormatError(f"open_items: item: expected at least 0, got {item}")
             return cls(
-                ItemKey(str(data["source"]), item),
+                ItemKey(text(data["source"], "open_items: source"), item),
                 whole_number(data["seen"], "open_items: seen"),
                 whole_number(data["total"], "open_items: total"),
                 labels,

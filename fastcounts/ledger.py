@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fastcounts.errors import CountsOverflow, FormatError, LedgerError
-from fastcounts.files import whole_number
+from fastcounts.files import text, whole_number, whole_numbers
 
 __all__ = ["Ignored", "Ledger", "Place", "Unexpected"]
 
@@ -97,7 +97,8 @@ class Ledger:
         if self.total > MOST_PIXELS:
             raise CountsOverflow(f"{self.total} pixels are more than int64 holds")
         numbers = [*parts.values(), self.filled, self.total]
-        numbers += [label.pixels for label in self.ignored.values()]
+        for label in self.ignored.values():
+            numbers += [label.pixels, label.presence, label.presence_pixels_total]
         numbers += [label.pixels for label in self.unexpected.values()]
         if min(numbers) < 0 or sum(parts.values()) != self.total or self.filled > self.counted:
             spelled = " + ".join(f"{name} {pixels}" for name, pixels in parts.items())
@@ -200,7 +201,11 @@ class Ledger:
                 int(label): Unexpected(
                     whole_number(entry["pixels"], f"ledger.unexpected.{label}.pixels"),
                     tuple(
-                        (str(source), int(item), tuple(int(n) for n in at))
+                        (
+                            text(source, f"ledger.unexpected.{label}.places"),
+                            whole_number(item, f"ledger.unexpected.{label}.places"),
+                            tuple(whole_numbers(at, f"ledger.unexpected.{label}.places").tolist()),
+                        )
                         for source, item, at in entry["places"]
                     ),
                 )

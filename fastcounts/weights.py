@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastcounts.classes import MOST_CLASSES
 from fastcounts.errors import AbsentClass, OptionError, SolveError
 
 __all__ = [
@@ -234,10 +235,12 @@ def class_count(value: Any) -> int:
 
     Raises
     ------
-    OptionError : no whole number of 1 or more.
+    OptionError : no whole number of 1 to 2**24.
     """
-    if not is_number(value) or int(value) != value or value < 1:
-        raise OptionError(f"num_classes={value!r}: give a whole number, 1 or more")
+    if not is_number(value) or int(value) != value or not 1 <= value <= MOST_CLASSES:
+        raise OptionError(
+            f"num_classes={value!r}: give a whole number, 1 or more, up to {MOST_CLASSES}"
+        )
     return int(value)
 
 

@@ -347,3 +347,64 @@ def test_every_command_explains_itself(run):
         code, text, _ = run(name, "--help")
         assert code == 0
         assert "--json" in text
+
+
+@pytest.mark.parametrize("words", ["count masks.npy", "plan masks.npy", "schemes", "--help"])
+def test_a_reader_that_has_gone_is_no_error(masks, words):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "fastcounts", *words.split()]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_closed_streams_are_no_fault(masks):
+    def ended(words: str) -> int:
+        return subprocess.run(f"{sys.executable} -m fastcounts {words}", shell=True).returncode
+
+    assert ended("count masks.npy -o counts.json >&- 2>&- <&-") == 0
+    assert fc.load("counts.json") == fc.count("masks.npy")
+    assert ended("schemes --json >&-") == 0
+    assert ended("count nope.npy 2>&-") == 3
+    assert ended("solve - --scheme inverse <&- 2>&-") == 3
+
+
+def test_names_that_the_output_cannot_spell(masks, tmp_path):
+    (tmp_path / "names.txt").write_text("stra\u00dfe\ncar", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "fastcounts", "count", "masks.npy", "--classes", "names.txt"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"0 stra\xdfe" in done.stdout
+
+
+def test_without_docstrings_everything_works(masks):
+    for words in (["schemes", "--json"], ["count", "masks.npy"]):
+        command = [sys.executable, "-OO", "-m", "fastcounts", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_output_where_nothing_can_be(run, masks, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir("gone")
+    os.rmdir(tmp_path / "gone")
+    words = ["count", str(tmp_path / "masks.npy"), "-o", "counts.json"]
+    check_refused(run(*words), 2, "counts.json: cannot be written")
+
+
+def test_what_cannot_be_is_no_fault(run, masks, tmp_path):
+    long = "a" * 300
+    check_refused(run("count", long), 3, long, "too long")
+    check_refused(run("count", "masks.npy", "-o", f"{long}.json"), 2, long, "too long")
+    check_refused(run("count", "masks.npy", "--memory", "1e400"), 2, "memory")
+    check_refused(run("bench", "masks.npy", "--seconds", "nan"), 2, "--seconds")
+    check_refused(run("demo", "--images", "1", "--keep", "masks.npy"), 2, "--keep", "masks.npy")
+    (tmp_path / "c.csv").write_text("0,1\n1,2\n")
+    words = ["solve", "c.csv", "--scheme", "inverse", "--num-classes", "999999999999"]
+    check_refused(run(*words), 2, "num_classes=999999999999")
+    check_refused(run("solve", "c.csv", "--scheme", "enet", "--c", "[" * 10_000), 2, "c=")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -411,3 +412,29 @@ def test_data_names__that_were_edited_are_refused(wrong: Any) -> None:
         fc.Counts.from_dict(data | {"data_names": wrong})
     with pytest.raises(FormatError, match="names: they are not"):
         fc.Counts.from_dict(data | {"data_names": {"0": ["bus"]}})
+
+
+# ---- files that were edited ----
+
+
+@pytest.mark.parametrize("runs", [None, 1, [1], [{"failures": 1}], [{"failures": [{}]}]])
+def test_provenance__that_was_edited_is_refused(runs: Any) -> None:
+    with pytest.raises(FormatError, match="provenance"):
+        fc.Counts.from_dict(
+            fc.Counts.from_pixels({0: 1}).to_dict() | {"provenance": {"runs": runs}}
+        )
+
+
+def test_load__refuses_what_stands_twice(tmp_path: Path) -> None:
+    text = json.dumps(fc.Counts.from_pixels({0: 1}).to_dict())
+    (tmp_path / "c.json").write_text(text[:-1] + ', "items": 3}')
+    with pytest.raises(FormatError, match="items: it stands twice"):
+        fc.load(tmp_path / "c.json")
+
+
+def test_counts__are_shown_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    counts = fc.Counts.from_pixels({0: 1})
+    assert counts._repr_html_() is None
+    with pytest.raises(fc.errors.MissingExtra, match="report"):
+        counts.to_pandas()

@@ -143,3 +143,39 @@ def test_covers__travel(numbers: set[int], several: bool) -> None:
 def test_covers__from_nonsense(entries: Any) -> None:
     with pytest.raises(FormatError, match="covers"):
         Covers.from_list(entries)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digest": 5},
+        {"source": None},
+        {"pieces": [{"chunks": [0]}]},
+        {"pieces": [{"chunks": [-1]}]},
+        {"pieces": [{"chunks": [1, 1]}]},
+        {"pieces": [{"shape": [1.5]}]},
+        {"pieces": [{"first": 1}]},
+        {"pieces": [{"first": []}]},
+        {"pieces": [{"region": [[0, 9]]}]},
+        {"pieces": [{"blocks": [[0, 10**18]]}]},
+        {"pieces": [{"blocks": [[0.5, 1]]}]},
+    ],
+)
+def test_covers__that_no_count_has_are_refused(change: dict[str, Any]) -> None:
+    piece = {"shape": [8], "chunks": [2], "first": 0, "region": [[0, 8]], "blocks": [[0, 2]]}
+    entry = {"source": "a", "digest": "d", "pieces": [piece]}
+    assert Covers.from_list([entry]).sources
+    if "pieces" in change:
+        change = {"pieces": [piece | change["pieces"][0]]}
+    with pytest.raises(FormatError, match=r"covers\[0\]"):
+        Covers.from_list([entry | change])
+
+
+def test_covers__name_everything_once() -> None:
+    run = {"run": "r", "units": 4, "blocks": [[0, 2]]}
+    assert Covers.from_list([run]).incomplete() is not None
+    with pytest.raises(FormatError, match=r"covers\[0\].*up to 4"):
+        Covers.from_list([run | {"blocks": [[0, 5]]}])
+    for entry in (run, {"source": "a", "digest": "d"}):
+        with pytest.raises(FormatError, match=r"covers\[1\].*twice"):
+            Covers.from_list([entry, entry])

@@ -93,6 +93,8 @@ def test_ledgers__that_do_not_add_up_cannot_exist(ledger: Ledger, name: str, off
         {"total": 1, "counted": 1, "filled": 2},
         {"total": 1, "counted": 1, "filled": -1},
         {"total": 0, "ignored": {1: Ignored(1), 2: Ignored(-1)}},
+        {"total": 0, "ignored": {1: Ignored(0, -1)}},
+        {"total": 0, "ignored": {1: Ignored(0, 0, -1)}},
         {"total": 0, "unexpected": {1: Unexpected(1), 2: Unexpected(-1)}},
     ],
 )

@@ -121,7 +121,7 @@ def _bytes(memory: int | str | None) -> int | None:
 
         try:
             memory = int(parse_bytes(memory))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise OptionError(
                 f"memory: expected bytes, or text such as '512MB', got {memory!r}"
             ) from None

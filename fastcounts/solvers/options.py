@@ -34,7 +34,7 @@ def read_option(text: str) -> Any:
         return known[word.lower()]
     try:
         return json.loads(word)
-    except ValueError:
+    except (ValueError, RecursionError):
         return word
 
 

@@ -107,7 +107,7 @@ def scheme(
         options = tuple(Option(p.name, p.default, meanings.pop(p.name)) for p in parameters)
         if meanings:
             raise TypeError(f"{function.__name__} has no option {', '.join(meanings)}")
-        summary = (function.__doc__ or "").strip().splitlines()[0]
+        summary = (function.__doc__ or "").strip().partition("\n")[0]  # -OO leaves none
         _REGISTER[function.__name__] = Scheme(
             name=function.__name__,
             summary=summary,

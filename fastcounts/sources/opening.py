@@ -125,6 +125,10 @@ def _open_path(text: str | bytes, every: bool) -> Source:
     if "://" in text and not text.startswith("file:"):
         return _open_url(text, every)
     path = _local(text)
+    try:
+        path.exists()
+    except OSError as error:  # such as a name that no file can have
+        raise SourceNotFound(f"{text}: {error.strerror}") from None
     if path.is_dir():
         return _open_folder(path, every)
     if path.is_file():
