@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import dask
+import dask.array
 import numpy as np
 import pytest
 import zarr
@@ -180,6 +181,15 @@ def test_a_delayed_count_knows_them_too(tmp_path):
     counts = fc.count_delayed(lazy, items=0).compute()
     assert said(counts) == said(fc.count(lazy, items=0))
     assert counts.names == NAMES
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_delayed_count_of_a_bare_dask_array_knows_what_is_stored(tmp_path, version):
+    lazy = dask.array.from_zarr(write(tmp_path, version=version, **FLAGS))
+    counts, direct = fc.count_delayed(lazy, items=0).compute(), fc.count(lazy, items=0)
+    assert direct.ledger.nodata == np.count_nonzero(MASK == 4)
+    assert (counts.ledger.nodata, counts.names) == (direct.ledger.nodata, direct.names)
+    assert counts.pixels.tolist() == direct.pixels.tolist()
 
 
 def test_masked_arrays_are_still_read_without_dask(tmp_path):

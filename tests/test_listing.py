@@ -18,6 +18,7 @@ from zarr.storage import LoggingStore, MemoryStore, ZipStore
 
 import fastcounts as fc
 from fastcounts.grid import Grid
+from fastcounts.plan import make_plan
 from fastcounts.sources import open_source
 from fastcounts.sources.listing import PAGE_KEYS, Listing, cheapest
 
@@ -301,3 +302,26 @@ def test_listing__finds_what_exists_in_any_range(data: st.DataObject) -> None:
         assert found.tolist() == expected
     assert len(set(asked)) == len(asked)
     assert PAGE_KEYS == 1000
+
+
+@pytest.mark.parametrize("layout", ["c/", "c.", ".", "/"])
+def test_listing__passes_names_that_are_no_places(tmp_path: Path, layout: str) -> None:
+    path, mark = tmp_path / "a.zarr", layout[-1]
+    array = zarr.create_array(
+        path,
+        shape=(64, 64),
+        chunks=(1, 1),
+        dtype="u1",
+        chunk_key_encoding={"name": "default" if "c" in layout else "v2", "separator": mark},
+    )
+    array[:3] = 5
+    start = layout[:-1] + mark if "c" in layout else ""
+    for first, last in ((10**25, 0), (1, 2**63), (99, 0), (0, "x")):
+        key = path / f"{start}{first}{mark}{last}"
+        key.parent.mkdir(exist_ok=True)
+        key.write_bytes(b"none of ours")
+    counts = fc.count(path, missing="separate")
+    assert (counts.pixels.tolist(), counts.ledger.missing) == ([3 * 64], 61 * 64)
+    source = open_source(path)
+    grid = make_plan(source.arrays).grids[0]
+    assert source.weigh(0, grid, 0, grid.size).missing == 61 * 64

@@ -326,6 +326,26 @@ def test_shuffled__one_large_label_among_small_ones(
     assert counted(tmp_path / "a.zarr", workers=1) == tally(pixels)[0]
 
 
+@pytest.mark.parametrize("dtype", ["|u1", "<u2", "<i4", "<u8"])
+def test_shuffled__twice_by_the_flags_is_what_blosc_makes_of_it(tmp_path: Path, dtype: str) -> None:
+    pixels = (np.arange(4096) // 300).astype(dtype)
+    array = zarr.create_array(
+        tmp_path / "a.zarr",
+        shape=pixels.shape,
+        chunks=pixels.shape,
+        dtype=dtype,
+        zarr_format=2,
+        compressors=numcodecs.Blosc("lz4", 5, numcodecs.Blosc.SHUFFLE),
+        filters=None,
+    )
+    array[...] = pixels
+    file = tmp_path / "a.zarr/0"
+    stored = bytearray(file.read_bytes())
+    stored[2] |= 5
+    file.write_bytes(bytes(stored))
+    assert counted(tmp_path / "a.zarr", workers=1) == tally(np.asarray(array[...]))[0]
+
+
 def test_shuffled__chunks_are_checked_before_they_are_counted(tmp_path: Path) -> None:
     array = zarr.create(
         store=tmp_path / "a.zarr",

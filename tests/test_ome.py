@@ -274,3 +274,15 @@ def test_all__counts_the_highest_resolution_of_every_label_image(
         9: 256
     }
     assert counts.items == 2
+
+
+@pytest.mark.parametrize("again", ["nuclei", "nuclei/", "nuclei/0"])
+def test_image__that_names_a_label_image_twice_has_it_once(
+    image: tuple[Path, str], again: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, version = image
+    name_labels(zarr.open_group(path / "labels", mode="r+"), version, ["nuclei", again])
+    assert counted(path) == QUARTERS
+    with pytest.raises(SystemExit):
+        cli.main(["count", str(path), "--all", "--json"])
+    assert '"total": 256' in capsys.readouterr().out

@@ -154,7 +154,8 @@ def count_delayed(
 
     Parameters
     ----------
-    array : a Dask array, or an xarray DataArray of one, whose attributes say what its labels are.
+    array : a Dask array, or an xarray DataArray of one, whose attributes say what its labels are;
+        of a stored Zarr array those of that array do.
     ignore, classes, items, keep_items, region, strict : as for :func:`count`.
 
     Returns
@@ -179,6 +180,8 @@ def count_delayed(
     array, meaning = _bare(array, request.options)
     if not is_dask_array(array):
         raise UnsupportedSource(f"{type(array).__qualname__}: count_delayed takes a Dask array")
+    if stored := stored_array(array, None, meaning, request.options):
+        *_, meaning = stored
     return count_graph(
         array,
         request.options,

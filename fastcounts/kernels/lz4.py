@@ -35,6 +35,12 @@ _LEAST_END = 12
 _LAST_LITERALS = 5
 _TOO_LONG = 1 << 62
 _HEADER = 16
+_VERSIONS = 0x0102
+"""Of the container and of LZ4's format in it, as they stand at its beginning."""
+
+_RESERVED = 8
+"""A flag that no container of this version has."""
+
 _MOST_SPLITS = 16
 LEAST_SPLIT = 128
 """The fewest bytes that a part of a block has."""
@@ -122,7 +128,7 @@ def undo_lz4(source: int, length: int, into: int, size: int) -> bool:
         source += literals
         out += literals
         if last:
-            return source == end and out == stop
+            return source == end and out == stop and (size > 0 or token == 0)
         offset = load16(source)
         extra = load8(source + 2)
         size_of_match = token & 15
@@ -173,7 +179,7 @@ def _is_zero(source: int, length: int, size: int) -> bool:
         source += literals
         left -= literals
         if last:
-            return source == end and left == 0
+            return source == end and left == 0 and (size > 0 or token == 0)
         offset, size_of_match = load16(source), (token & 15) + 4
         source += 2
         if size_of_match == 19:
@@ -198,7 +204,9 @@ def undo_blosc_lz4(
     only_low : of blocks that are split, decode the first part, and see that the others are zero.
     """
     width, block = load8(source + 3), load32(source + 8)
-    if load8(source) != 2 or width == 0 or block < width:
+    if load16(source) != _VERSIONS or flags & _RESERVED != 0:
+        return False
+    if width == 0 or block < width or block > size:
         return False
     blocks = (size + block - 1) // block
     if _HEADER + 4 * blocks > length:
@@ -231,8 +239,8 @@ def _undo_block(
         if stored > length - place:
             return False
         if only_low and split > 0:
-            if not _is_zero(source + place, stored, part):
-                return False
+            if stored == part or not _is_zero(source + place, stored, part):
+                return False  # what takes as much room as it makes is stored as it is
         elif stored == part:
             copy_words(out, source + place, part)
         elif not undo_lz4(source + place, stored, out, part):

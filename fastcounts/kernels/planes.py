@@ -251,7 +251,7 @@ def count_blosc_planes(
             continue
         flags, block = load8(source + 2), load32(source + 8)
         last = size % block if block > 0 else 1
-        if flags & 6 != 4 or block % (8 * width) != 0 or last % (8 * width) != 0:
+        if flags & 7 != 4 or block % (8 * width) != 0 or last % (8 * width) != 0:
             continue
         if not undo_blosc(function, source, lengths[i], into, size, flags & ~5):
             continue

@@ -22,6 +22,9 @@ __all__ = ["PAGE_KEYS", "Listing", "cheapest", "folder_corners", "key_corners", 
 Corner = tuple[int, ...]
 
 _AT_ONCE = 1 << 16
+_MOST_DIGITS = 18
+"""Of a coordinate; names that are longer numbers are of no chunk, and of no int64."""
+
 _SAMPLE = 32
 LEAST_CHUNKS = 1024
 """Fewer chunks are read without asking which exist."""
@@ -139,7 +142,7 @@ def folder_corners(
 
     def below(folder: str, corner: Corner) -> Iterator[Corner]:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.name.isdecimal()]
+            names = [entry.name for entry in entries if _is_place(entry.name)]
         if len(corner) == rank - 1:
             for name in names:
                 yield (*corner, int(name))
@@ -152,6 +155,11 @@ def folder_corners(
             yield from _if_there(below, "/".join(map(str, (root / prefix, *start))), start)
 
     return corners
+
+
+def _is_place(name: str) -> bool:
+    """Whether a name can be the coordinate of a chunk."""
+    return name.isdecimal() and len(name) <= _MOST_DIGITS
 
 
 def _if_there(
@@ -170,7 +178,7 @@ def key_corners(keys: Iterable[str], prefix: str, mark: str, rank: int) -> Itera
         if not key.startswith(prefix):
             continue
         parts = key[len(prefix) :].split(mark)
-        if len(parts) == rank and all(part.isdecimal() for part in parts):
+        if len(parts) == rank and all(map(_is_place, parts)):
             yield tuple(map(int, parts))
 
 

@@ -169,14 +169,14 @@ def _members(group: zarr.Group, every: bool, url: str = "") -> list[Array]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of files beside the arrays, which harm nobody
-            found = list(find_labels(group))
+            found = dict(find_labels(group))  # what a list of labels names twice is there once
     except Exception as error:  # noqa: BLE001  metadata may be wrong in any way
         raise UnsupportedSource(
             f"{name}: the metadata of one of its arrays cannot be read: {_reason(error)}; "
             "name the array that holds the labels"
         ) from None
     base = f"{group.path}/" if group.path else ""
-    arrays = [(path.removeprefix(base), member) for path, member in found]
+    arrays = [(path.removeprefix(base), member) for path, member in found.items()]
     labels = [(path, array) for path, array in arrays if holds_labels(array)]
     if not labels:
         others = ", ".join(f"{path} ({array.dtype})" for path, array in arrays[:8])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fastcounts.kernels import lz4, native
-from fastcounts.kernels.lz4 import SLACK, undo_lz4
+from fastcounts.kernels.lz4 import SLACK, undo_blosc_lz4, undo_lz4
 from fastcounts.sources.codecs import NativeDecoder
 
 GUARD = 32
@@ -83,6 +83,7 @@ def test_what_was_damaged(content: bytes, data: st.DataObject):
 
 
 @given(st.binary(max_size=60), st.integers(0, 90))
+@example(b"\3", 0)
 def test_any_bytes(block: bytes, size: int):
     check(block, size)
 
@@ -150,6 +151,7 @@ def test_zeros__damaged(size: int, data: st.DataObject):
 
 
 @given(st.binary(max_size=40), st.integers(0, 60))
+@example(b"\3", 0)
 def test_zeros__of_any_bytes(block: bytes, size: int):
     if is_zero(block, size):
         assert theirs(block, size) == bytes(size)
@@ -226,3 +228,34 @@ def test_blosc__damaged(data: st.DataObject):
     else:
         assert made is not None
         assert made.tobytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(0, 3), (1, 0), (1, 2), (2, 1 << 5 | 8), (8, 4000 + 1), (8, 2 * 4000), (8, 2**31), (8, 0)],
+)
+def test_blosc__with_a_header_that_it_refuses(place: int, value: int):
+    content = np.repeat(np.arange(40, dtype="u1"), 100).tobytes()
+    stored = bytearray(numcodecs.Blosc("lz4", 5, 0).encode(content))
+    width = 4 if place == 8 else 1
+    stored[place : place + width] = value.to_bytes(width, "little")
+    with pytest.raises(RuntimeError):
+        numcodecs.blosc.decompress(bytes(stored))
+    assert undo_blosc(bytes(stored), len(content), stored[2]) is None
+
+
+def test_blosc__higher_bytes_that_are_stored_as_they_are():
+    """They may look like a stream of LZ4 that makes zeros, and be none."""
+    high = sequence(b"\0", 1, 5) + sequence(bytes(240))
+    part = len(high)
+    assert is_zero(high, part)
+    low = bytes(part)
+    stored = b"".join(len(one).to_bytes(4, "little") + one for one in (low, high))
+    sizes = b"".join(n.to_bytes(4, "little") for n in (2 * part, 2 * part, 20 + len(stored), 20))
+    container = bytes([2, 1, 1 << 5 | 1, 2]) + sizes + stored
+    labels = np.frombuffer(numcodecs.blosc.decompress(container), "<u2")
+    assert labels.max() > 255
+    source = np.frombuffer(container + bytes(SLACK), np.uint8).copy()
+    room, places = np.zeros(2 * part + SLACK, np.uint8), (source.ctypes.data, len(container))
+    assert undo_blosc_lz4(*places, room.ctypes.data, 2 * part, container[2], False)
+    assert not undo_blosc_lz4(*places, room.ctypes.data, 2 * part, container[2], True)
