@@ -25,6 +25,7 @@ KEYS = {
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     """A server on the loopback interface; gives its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  a client may go away
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -65,7 +66,8 @@ class Bucket:
 
     Attributes
     ----------
-    status : for each pattern, statuses to answer a matching request with before anything else.
+    status : for each pattern, statuses to answer a matching request with before anything else;
+        0 lets one pass.
     asked : the method and the path of every request.
     unsigned : how many requests carried no signature.
     """
@@ -113,8 +115,8 @@ def bucket_server() -> Iterator[Bucket]:
             if "Authorization" not in self.headers:
                 bucket.unsigned += 1
             for pattern, statuses in bucket.status.items():
-                if statuses and re.search(pattern, self.path):
-                    return statuses.pop(0), {}, b""
+                if statuses and re.search(pattern, self.path) and (status := statuses.pop(0)):
+                    return status, {}, b""
             upstream = HTTPConnection(host, port)
             try:
                 upstream.request(self.command, self.path, body, dict(self.headers))

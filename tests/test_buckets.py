@@ -62,6 +62,7 @@ SLOW: dict[str, Any] = {
 """Chunks that zarr-python itself has to read."""
 
 CHUNK = r"\.zarr/c/\d"
+MISSING: dict[str, Any] = {"forbidden": "missing", "missing": "separate"}
 FEW = {
     "max_retries": 3,
     "backoff": {
@@ -70,6 +71,23 @@ FEW = {
         "base": 2,
     },
 }
+
+
+@quiet
+@pytest.mark.parametrize("passed", [0, 1, 2], ids=["size", "index", "chunks"])
+def test_403__for_a_part_of_a_shard(tmp_path: Path, watched: Bucket, passed: int) -> None:
+    """Whatever is forbidden, its size, its index or its chunks, the error is the same."""
+    make(tmp_path, shards=(32, 64))
+    url = store_in(watched, tmp_path, f"parts {passed}/labels.zarr")
+    region = (slice(0, 16), slice(0, 16))
+    for options, kind in (({}, ""), ({"on_error": "record"}, "failed"), (MISSING, "missing")):
+        watched.status = {"/0/0$": [0] * passed + [403] * 99}
+        if not kind:
+            with pytest.raises(ForbiddenChunk, match=r"labels\.zarr: .*0/0.*403"):
+                fc.count(url, region=region)
+            continue
+        counts = fc.count(url, region=region, **options)
+        assert getattr(counts.ledger, kind) == counts.ledger.total == 256
 
 
 @quiet

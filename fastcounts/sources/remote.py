@@ -461,10 +461,7 @@ class _Ranged:
 
     def read_into(self, room: memoryview, offset: int) -> int:
         """Fill a buffer; returns how far."""
-        try:
-            content = self._get(offset, room.nbytes)
-        except OSError:
-            return -1
+        content = self._get(offset, room.nbytes)
         room[: content.nbytes] = content
         return content.nbytes
 
@@ -472,7 +469,7 @@ class _Ranged:
         try:
             found = self._requests.get(self._key, offset, offset + length).result()
         except Exception as error:  # noqa: BLE001  stores have errors of many kinds
-            raise OSError(_words(error)) from None
+            raise _NotFetchedError(error) from None
         return memoryview(b"") if found is None else _bytes_of(found)[:length]
 
     def close(self) -> None:

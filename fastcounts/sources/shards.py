@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -127,7 +128,13 @@ class ShardFile(Protocol):
         """Some bytes, fewer where it ends."""
 
     def read_into(self, room: memoryview, offset: int) -> int:
-        """Fill a buffer; returns how far, less where it ends or fails."""
+        """Fill a buffer; returns how far, less where it ends.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        """
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -149,14 +156,11 @@ class _File:
 
     def read_into(self, room: memoryview, offset: int) -> int:
         done = 0
-        try:
-            while done < room.nbytes:
-                step = os.preadv(self._file, [room[done:]], offset + done)
-                if not step:
-                    break
-                done += step
-        except OSError:
-            return -1
+        while done < room.nbytes:
+            step = os.preadv(self._file, [room[done:]], offset + done)
+            if not step:
+                break
+            done += step
         return done
 
     def close(self) -> None:
@@ -280,8 +284,11 @@ class Shards:
         level = self._levels[depth]
         try:
             index = self._index(file, span, level)
-        except (_BrokenIndexError, OSError) as error:
+        except _BrokenIndexError as error:
             yield self._broken(box, key, f"its index cannot be used: {error}")
+            return
+        except OSError as error:
+            yield self._broken(box, key, error)
             return
         entries = iter(index[_cut(origin, box, level)].reshape(-1, 2).tolist())
         spans = [_spans(*axis) for axis in zip(origin, box, level.chunk, strict=True)]
@@ -341,41 +348,51 @@ class Shards:
                 used += taken
                 stop += 1
             batch = parts[start:stop]
-            self._fetch(file, batch, scratch)
-            yield from self._decoding.pieces(
-                Stored(
-                    [part.box for part in batch],
-                    [f"{key} [{_words(part.box)}]" for part in batch],
-                    [part.whole for part in batch],
-                    scratch.stored,
-                    scratch.offsets[: len(batch)].copy(),
-                    scratch.lengths[: len(batch)].copy(),
-                ),
-                scratch,
-                shortcuts,
+            failures = self._fetch(file, batch, scratch)
+            stored = Stored(
+                [part.box for part in batch],
+                [f"{key} [{_words(part.box)}]" for part in batch],
+                [part.whole for part in batch],
+                scratch.stored,
+                scratch.offsets[: len(batch)].copy(),
+                scratch.lengths[: len(batch)].copy(),
             )
+            for place, error in failures.items():
+                yield self._broken(stored.boxes[place], stored.keys[place], error)
+            if failures:
+                stored = stored.only([n for n in range(len(batch)) if n not in failures])
+            if stored.boxes:
+                yield from self._decoding.pieces(stored, scratch, shortcuts)
             start = stop
 
-    def _fetch(self, file: ShardFile, parts: Sequence[Part], scratch: Scratch) -> None:
-        """Read the stored bytes of some chunks into the buffer."""
+    def _fetch(
+        self, file: ShardFile, parts: Sequence[Part], scratch: Scratch
+    ) -> dict[int, OSError]:
+        """Read the stored bytes of some chunks into the buffer; returns which failed, and why."""
         room = scratch.stored.data
         begin = min(part.offset for part in parts)
         end = max(part.offset + part.length for part in parts)
         total = sum(part.length for part in parts)
         if end - begin <= min(total + _GAP_BYTES, scratch.capacity):
-            got = file.read_into(room[: end - begin], begin)
-            for place, part in enumerate(parts):
-                at = part.offset - begin
-                scratch.offsets[place] = at
-                scratch.lengths[place] = part.length if got >= at + part.length else -errno.EIO
-            return
+            with suppress(OSError):  # one of them may be to blame
+                got = file.read_into(room[: end - begin], begin)
+                for place, part in enumerate(parts):
+                    at = part.offset - begin
+                    scratch.offsets[place] = at
+                    scratch.lengths[place] = part.length if got >= at + part.length else -errno.EIO
+                return {}
+        failures: dict[int, OSError] = {}
         used = 0
         for place, part in enumerate(parts):
-            wanted = min(part.length, self._decoding.chain.limit + 1)
-            got = file.read_into(room[used : used + wanted], part.offset)
+            wanted, got = min(part.length, self._decoding.chain.limit + 1), -1
+            try:
+                got = file.read_into(room[used : used + wanted], part.offset)
+            except OSError as error:
+                failures[place] = error
             scratch.offsets[place] = used
             scratch.lengths[place] = got if got == wanted else -errno.EIO
             used += wanted
+        return failures
 
 
 def _words(box: Box) -> str:
