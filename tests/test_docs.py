@@ -100,6 +100,13 @@ def test_the_speed_in_the_readme_is_that_of_the_benchmarks():
     assert between(ROOT / "README.md", "speed").splitlines() == rows
 
 
+def test_the_zarr_figures_in_the_readme_are_those_of_its_page():
+    rows = between(ROOT / "docs" / "zarr.md", "zarr").splitlines()
+    shown = between(ROOT / "README.md", "zarr").splitlines()
+    assert len(shown) > 5
+    assert set(shown) <= set(rows)
+
+
 @pytest.mark.parametrize("name", ["constants", "arithmetic"])
 def test_the_page_about_scale_has_its_tables(name):
     rows = between(ROOT / "docs" / "scale.md", name).splitlines()

@@ -89,6 +89,7 @@ class Server:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.knows_head = True
         self.status: dict[str, list[int]] = {}
         self.cut: set[str] = set()
         self.delay = 0.0
@@ -115,6 +116,9 @@ class _Handler(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         owner = self._owner
         owner.asked[self.path] += 1
+        if self.command == "HEAD" and not owner.knows_head:
+            self.send_error(501)
+            return
         time.sleep(owner.delay)
         for pattern, statuses in owner.status.items():
             if statuses and re.search(pattern, self.path):
@@ -182,6 +186,13 @@ def check(counts: fc.Counts, pixels: np.ndarray) -> None:
     found, numbers = np.unique(pixels, return_counts=True)
     assert counts.labels.tolist() == found.tolist()
     assert counts.pixels.tolist() == numbers.tolist()
+
+
+@pytest.mark.parametrize("shards", [None, (32, 64)])
+def test_server__that_only_gives_files(tmp_path: Path, server: Server, shards: Any) -> None:
+    server.knows_head = False
+    pixels = make(tmp_path, shards=shards)
+    check(fc.count(f"{server.url}/labels.zarr"), pixels)
 
 
 @pytest.mark.parametrize("shards", [None, (32, 64)])

@@ -345,7 +345,7 @@ class ZarrSource(Source):
         for reader in self._arrays:
             path = reader.array.store_path
             try:
-                there = any(sync((path / name).exists()) for name in ("zarr.json", ".zarray"))
+                there = any(_content(path / name) for name in ("zarr.json", ".zarray"))
             except Exception as error:  # noqa: BLE001  a store may fail in any way
                 raise ReadError(f"{reader.name}: {_reason(error)}") from None
             if not there:
@@ -383,6 +383,11 @@ def _keep(found: Iterable[Found]) -> Iterator[Piece]:
                 raise piece.error
             pixels = piece.pixels
             yield piece if pixels is None else piece._replace(pixels=pixels.copy())
+
+
+def _content(path: StorePath) -> Any:
+    """What a key holds, or None; servers that only give files do not say what exists."""
+    return sync(path.get(default_buffer_prototype()))
 
 
 def _is_sharded(array: Array) -> bool:
