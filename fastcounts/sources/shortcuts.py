@@ -261,6 +261,14 @@ class Shortcuts:
 
     # ---- decoded and counted in one go ----
 
+    def _decoder(self, scratch: Scratch) -> tuple[int, int, int] | None:
+        """What the kernels have to know to decode; None where that is done in Python."""
+        from fastcounts.kernels import native
+
+        if scratch.decoder is not None:
+            return scratch.decoder.kind, scratch.decoder.function, scratch.decoder.context
+        return (native.RAW, 0, 0) if self._decoding.chain.native == "raw" else None
+
     def _byte_bins(self) -> Bytes:
         from fastcounts.kernels import dense
 
@@ -270,20 +278,17 @@ class Shortcuts:
 
     def _count_whole(self, stored: Stored, places: Sequence[int], scratch: Scratch) -> list[int]:
         """Decode and count chunks of labels of 8 bits; returns the places of broken ones."""
-        from fastcounts.kernels import native, streams
+        from fastcounts.kernels import streams
 
-        chain, decoder = self._decoding.chain, scratch.decoder
-        if decoder is None and chain.native != "raw":
+        if (decoder := self._decoder(scratch)) is None:
             return list(places)
         bins, good = self._byte_bins(), np.zeros(len(places), np.int64)
         streams.count_chunks8(
-            native.RAW if decoder is None else decoder.kind,
-            0 if decoder is None else decoder.function,
-            0 if decoder is None else decoder.context,
+            *decoder,
             stored.addresses()[places],
             stored.lengths[places],
             scratch.decoded_at,
-            chain.size,
+            self._decoding.chain.size,
             scratch.sizes,
             good,
             *bins.addresses,
@@ -307,17 +312,14 @@ class Shortcuts:
                 self.ready.append(_as_rows(stored, found))
         if not places:
             return []
-        decoder = scratch.decoder
-        if decoder is None and self._decoding.chain.native != "raw":
+        if (decoder := self._decoder(scratch)) is None:
             return places
-        from fastcounts.kernels import native, streams
+        from fastcounts.kernels import streams
 
         good, offsets = np.zeros(len(places), np.int64), np.zeros(len(places) + 1, np.int64)
         labels, pixels = np.empty((2, streams.LISTED * len(places)), np.int64)
         streams.count_chunks8_apart(
-            native.RAW if decoder is None else decoder.kind,
-            0 if decoder is None else decoder.function,
-            0 if decoder is None else decoder.context,
+            *decoder,
             stored.addresses()[places],
             stored.lengths[places],
             scratch.decoded_at,
