@@ -91,14 +91,14 @@ class Stored(NamedTuple):
 STORED = [
     Stored("zstd", numcodecs.Zstd(), "u1", 0.4),
     Stored("lz4", numcodecs.LZ4(), "u1", 0.4),
-    Stored("blosc, bits", numcodecs.Blosc("lz4", shuffle=2), "u1", 1.2),
+    Stored("blosc, bits", numcodecs.Blosc("lz4", shuffle=2), "u1", 0.9),
     Stored("blosc, bytes", numcodecs.Blosc("lz4", shuffle=1), "i4", 0.6),
 ]
 
 
 def stored_ratio(floor: Stored) -> float:
     """Measure how many times as fast as decoding alone counting is, and check its answer."""
-    labels = _street().astype(floor.dtype).reshape(-1, 1024, 1024)
+    labels = np.tile(_street().astype(floor.dtype), 3).reshape(-1, 1024, 1024)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
         path = Path(folder) / "a.zarr"
         zarr.create_array(
