@@ -252,7 +252,7 @@ def count_tile8(tile: int, words: int, scratch: int, bins: int, pairs: int) -> A
 def count8(address: int, size: int, bins: int, pairs: int, scratch: int) -> Any:
     """Add the patterns of ``size`` bytes at an address to bins and bins of pairs.
 
-    Return how many pairs of pixels have been counted since `forget_pairs`.
+    Return how many pairs of pixels have been counted since `settle_pairs`.
     """
     done = 0
     while size - done > 64:
