@@ -103,6 +103,9 @@ def count(sources: tuple[str, ...], as_json: bool, output: str | None, **given: 
     if output:
         counts.save(output)
     _show_counts(counts, as_json)
+    for notice in counts.provenance["runs"][0].get("notices", []):
+        prefix = "warning: " if notice["severity"] == "warning" else ""
+        _note(prefix + notice["message"])
     if (skipped := counts.provenance["runs"][0].get("skipped")) and not as_json:
         _note(f"{skipped} files are no masks and were passed over")
     if (forbidden := counts.provenance["runs"][0].get("forbidden")) and not as_json:

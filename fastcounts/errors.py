@@ -16,7 +16,8 @@
     ├── LabelError (ValueError)                pixels that are no labels
     │   ├── NonIntegralLabel                   a fraction, an infinity, or beyond 2**53
     │   ├── LabelRangeError (OverflowError)    negative labels beside labels of 2**63 or more
-    │   └── UnexpectedLabel                    a label of no class, under ``strict``
+    │   ├── UnexpectedLabel                    a label of no class, under ``strict``
+    │   └── StrictError                        any other warning, under ``strict``
     ├── CountsError (ValueError)
     │   ├── LedgerError                        numbers that do not add up
     │   ├── CountsOverflow (OverflowError)     more pixels than int64 holds
@@ -28,6 +29,7 @@
         ├── AbsentClass                        a class without pixels, and no policy for it
         ├── PresenceNeeded                     the scheme needs counts per item
         └── InfeasibleCosts                    no weights meet the stated costs
+    FastcountsWarning (UserWarning)            the category of the warnings of ``fastcounts.count``
 
 The builtin in brackets is what a caller would already catch.
 ``exit_code`` is what the command line ends with.
@@ -41,6 +43,7 @@ __all__ = [
     "CountsError",
     "CountsOverflow",
     "FastcountsError",
+    "FastcountsWarning",
     "ForbiddenChunk",
     "FormatError",
     "IncompatibleCounts",
@@ -59,6 +62,7 @@ __all__ = [
     "SolveError",
     "SourceError",
     "SourceNotFound",
+    "StrictError",
     "UnexpectedLabel",
     "UnknownScheme",
     "UnsupportedSource",
@@ -69,6 +73,10 @@ class FastcountsError(Exception):
     """Base of every error that fastcounts raises on purpose."""
 
     exit_code = 3
+
+
+class FastcountsWarning(UserWarning):
+    """Counts that may mean something else than the caller thinks; nothing is wrong with them."""
 
 
 class OptionError(FastcountsError, ValueError):
@@ -158,6 +166,12 @@ class LabelRangeError(LabelError, OverflowError):
 
 class UnexpectedLabel(LabelError):
     """A label of no class, where ``strict`` forbids it."""
+
+    exit_code = 1
+
+
+class StrictError(LabelError):
+    """A warning about the labels, where ``strict`` makes it an error."""
 
     exit_code = 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -20,12 +21,19 @@ from fastcounts.engine.cluster import Job, client_of, run_cluster, run_scheduler
 from fastcounts.engine.collecting import Collector
 from fastcounts.engine.events import Advanced, BlockFailed, Finished, Listener, Started
 from fastcounts.engine.lazy import count_graph, is_dask_array, run_graph
+from fastcounts.engine.noticing import find_notices, report
 from fastcounts.engine.request import Request
 from fastcounts.engine.stored import stored_array, stored_zarr
 from fastcounts.engine.tallying import Partial, Policy, Tallier
 from fastcounts.engine.threads import run_threads
 from fastcounts.engine.worker import inside_worker
-from fastcounts.errors import CountsOverflow, OptionError, ReadError, UnsupportedSource
+from fastcounts.errors import (
+    CountsOverflow,
+    FastcountsWarning,
+    OptionError,
+    ReadError,
+    UnsupportedSource,
+)
 from fastcounts.ledger import MOST_PIXELS
 from fastcounts.plan import Plan, make_plan
 from fastcounts.sources import Source, open_source
@@ -137,7 +145,11 @@ def count(
         memory=memory,
         scheduler=scheduler,
     )
-    return run(request, progress)
+    counts = run(request, progress)
+    for one in counts.provenance["runs"][0].get("notices", []):
+        if one["severity"] == "warning":
+            warnings.warn(one["message"], FastcountsWarning, stacklevel=2)
+    return counts
 
 
 def count_delayed(
@@ -292,6 +304,7 @@ def prepare(request: Request, source: Source) -> Plan:
 def _run_source(request: Request, source: Source, tell: Listener) -> Counts:
     plan = prepare(request, source)
     failures = [BlockFailed(name, None, None, reason) for name, reason in source.unreadable]
+    report(source.notices, tell, strict=request.policy.strict)
     tell(Started(plan.pixels, plan.workers, plan.peak_bytes))
     for failure in failures:
         tell(failure)
@@ -303,7 +316,12 @@ def _run_source(request: Request, source: Source, tell: Listener) -> Counts:
     run = _provenance(plan, source, request.part, begun, seconds, failures)
     if collector.forbidden:
         run["forbidden"] = collector.forbidden
-    return collector.finish({"runs": [run]})
+    counts = collector.finish({"runs": [run]})
+    found = find_notices(counts, plan)
+    report(found, tell, strict=request.policy.strict)
+    if notices := [*source.notices, *found]:
+        run["notices"] = [notice.to_dict() for notice in notices]
+    return counts
 
 
 def _execute(

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastcounts.grid import Box
+from fastcounts.notices import Notice
 
-__all__ = ["Advanced", "BlockFailed", "Event", "Finished", "Listener", "Started"]
+__all__ = ["Advanced", "BlockFailed", "Event", "Finished", "Listener", "Notice", "Started"]
 
 
 @dataclass(frozen=True)
@@ -44,5 +45,5 @@ class Finished:
     seconds: float
 
 
-Event = Started | Advanced | BlockFailed | Finished
+Event = Started | Advanced | BlockFailed | Finished | Notice
 Listener = Callable[[Event], None]

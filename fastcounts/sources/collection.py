@@ -33,6 +33,7 @@ class Collection(Source):
         self.arrays = tuple(chain.from_iterable(source.arrays for source in sources))
         self.unreadable = tuple(chain.from_iterable(source.unreadable for source in sources))
         self.skipped = tuple(chain.from_iterable(source.skipped for source in sources))
+        self.notices = tuple(chain.from_iterable(source.notices for source in sources))
         self._sources = tuple(sources)
         self._places = [
             (source, array) for source in sources for array in range(len(source.arrays))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastcounts.errors import ReadError
 from fastcounts.grid import Box, Grid, volume
+from fastcounts.notices import Notice
 from fastcounts.plan import ArrayInfo
 
 __all__ = [
@@ -170,11 +171,13 @@ class Source(ABC):
     arrays : what is there, in the order in which it is counted.
     unreadable : files that should hold masks and cannot be opened.
     skipped : names of files that were passed over because they are no masks.
+    notices : what the user should know about what was found, such as files passed over.
     """
 
     arrays: Sequence[ArrayInfo] = ()
     unreadable: Sequence[Unreadable] = ()
     skipped: Sequence[str] = ()
+    notices: Sequence[Notice] = ()
 
     @abstractmethod
     def read(self, array: int, box: Box) -> Iterable[Piece]:
