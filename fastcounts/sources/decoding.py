@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from fastcounts.errors import ReadError
 from fastcounts.grid import Box
 from fastcounts.sources.codecs import Chain, DecodeError, NativeDecoder, has_native, verified
-from fastcounts.sources.port import Found, Piece, Pile
+from fastcounts.sources.port import Found, Piece, Pile, one_line
 from fastcounts.sources.shortcuts import Shortcuts
 
 __all__ = ["Decoding", "Scratch", "Stored", "Weighing", "last_of"]
@@ -33,6 +34,12 @@ _PADDING = 64
 
 _REST_BYTES = 4096
 """More than the kernels for planes ask for, without importing them for the question."""
+
+
+_SHOWN_BYTES = 512
+
+_LINK_OR_PAGE = re.compile(r'[\w.~-]*/|<[!?\w]|\{\s*"|version https?://')
+"""How the path of a link, a page, a JSON message or a pointer of Git LFS begins."""
 
 
 class Stored(NamedTuple):
@@ -246,7 +253,7 @@ class Decoding:
         try:
             self.chain.decode(stored.content(place), out)
         except DecodeError as error:
-            return str(error)
+            return one_line(error) + _text_instead(stored.content(place))
         return None
 
     def _failed(self, stored: Stored, scratch: Scratch, place: int) -> Piece:
@@ -277,6 +284,21 @@ class Weighing(Decoding):
         self.chunks += int((lengths >= 0).sum())
         self.stored_bytes += int(lengths[lengths >= 0].sum())
         return iter(())
+
+
+def _text_instead(content: memoryview) -> str:
+    """Return what to say of a broken chunk that contains text; empty if it contains none.
+
+    Archives and object stores keep symbolic links as files with the path of the target, and
+    servers send pages that say what went wrong.
+    """
+    begin = bytes(content[:_SHOWN_BYTES]).decode("ascii", "replace")
+    if not _LINK_OR_PAGE.match(begin) or not "".join(begin.split()).isprintable():
+        return ""
+    return (
+        f"; the chunk contains the text {one_line(begin, 60)!r}: a symbolic link that was copied "
+        "as a file, or a message of a server? Fetch the data again"
+    )
 
 
 def last_of(shortcuts: Shortcuts | None) -> Iterator[Found]:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from math import prod
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
     "Way",
     "Weight",
     "digest",
+    "one_line",
 ]
 
 
@@ -283,6 +285,20 @@ class Source(ABC):
         """Whether ``read`` tells chunks that do not exist from those that do."""
         del array
         return False
+
+
+def one_line(reason: object, limit: int = 200) -> str:
+    """Return the reason of a failure on one line, of at most ``limit`` characters.
+
+    Parameters
+    ----------
+    reason : an error, or its text; libraries write several lines, or nothing at all.
+    limit : characters that are kept.
+    """
+    text = str(getattr(reason, "strerror", None) or reason).strip()
+    if not text:
+        text = "no reason is given" if isinstance(reason, str) else type(reason).__name__
+    return shorten(text, limit, placeholder=" ...")
 
 
 def digest(*facts: object) -> str:

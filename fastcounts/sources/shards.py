@@ -20,7 +20,7 @@ from fastcounts.grid import Box
 from fastcounts.sources.codecs import Chain, DecodeError, UnknownChain, verified
 from fastcounts.sources.decoding import Decoding, Scratch, Stored, last_of
 from fastcounts.sources.keys import Keys
-from fastcounts.sources.port import Found, Piece
+from fastcounts.sources.port import Found, Piece, one_line
 from fastcounts.sources.shortcuts import Shortcuts
 
 __all__ = ["FLAGS", "Level", "ShardFile", "Shards", "shard_levels"]
@@ -247,8 +247,7 @@ class Shards:
         return corner, self._key(corner)
 
     def _broken(self, box: Box, key: str, reason: str | OSError) -> Piece:
-        if isinstance(reason, OSError):
-            reason = str(reason.strerror or reason)
+        reason = one_line(reason)
         return Piece(
             box, None, key, error=ReadError(f"{self._name}: shard {key} cannot be read: {reason}")
         )

@@ -54,6 +54,7 @@ from fastcounts.sources.port import (
     Weight,
     box_slices,
     digest,
+    one_line,
     whole_chunks,
 )
 from fastcounts.sources.remote import fetch_error, is_forbidden
@@ -113,26 +114,20 @@ def _open(target: Any, path: str, url: str = "") -> Array | zarr.Group:
     except FileNotFoundError:
         raise SourceNotFound(f"{name}: holds no Zarr array or group") from None
     except (OSError, BadZipFile) as error:
-        raise ReadError(f"{name}: {_reason(error)}") from None
+        raise ReadError(f"{name}: {one_line(error)}") from None
     except Exception as error:  # noqa: BLE001  metadata may be wrong in any way
         if is_forbidden(error) or type(error).__module__.startswith("obstore"):
-            raise ReadError(f"{name}: {_reason(error)}") from None
+            raise ReadError(f"{name}: {one_line(error)}") from None
         repaired = _with_letter_orders(target)
         if repaired is None:
             raise UnsupportedSource(
-                f"{name}: its metadata cannot be read: {_reason(error)}"
+                f"{name}: its metadata cannot be read: {one_line(error)}"
             ) from None
         return repaired
     for warning in heard:  # the others are advice for those who write arrays
         if "invalid" in str(warning.message):
             raise UnsupportedSource(f"{name}: {shorten(str(warning.message), 200)}")
     return opened
-
-
-def _reason(error: Exception) -> str:
-    """What an error of a library says, on one line."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return shorten(text, 200, placeholder=" ...")
 
 
 def _with_letter_orders(target: Any) -> Array | None:
@@ -172,7 +167,7 @@ def _members(group: zarr.Group, every: bool, url: str = "") -> list[Array]:
             found = dict(find_labels(group))  # what a list of labels names twice is there once
     except Exception as error:  # noqa: BLE001  metadata may be wrong in any way
         raise UnsupportedSource(
-            f"{name}: the metadata of one of its arrays cannot be read: {_reason(error)}; "
+            f"{name}: the metadata of one of its arrays cannot be read: {one_line(error)}; "
             "name the array that holds the labels"
         ) from None
     base = f"{group.path}/" if group.path else ""
@@ -347,7 +342,7 @@ class ZarrSource(Source):
             try:
                 there = any(_content(path / name) for name in ("zarr.json", ".zarray"))
             except Exception as error:  # noqa: BLE001  a store may fail in any way
-                raise ReadError(f"{reader.name}: {_reason(error)}") from None
+                raise ReadError(f"{reader.name}: {one_line(error)}") from None
             if not there:
                 raise ReadError(
                     f"{reader.name}: there is no array (any more); what cannot be seen from here "
@@ -497,7 +492,7 @@ class _Reader:
             if is_forbidden(error):
                 raise fetch_error(f"{self.name}: {what} [{place}]", error) from None
             raise ReadError(
-                f"{self.name}: {what} [{place}] cannot be read: {_reason(error)}"
+                f"{self.name}: {what} [{place}] cannot be read: {one_line(error)}"
             ) from None
 
     def _exists(self, key: str) -> bool:
@@ -614,7 +609,7 @@ class _ShardIndex:
         try:
             buffer = sync(place.get(default_buffer_prototype(), byte_range=request))
         except Exception as error:  # noqa: BLE001  stores have errors of many kinds
-            raise OSError(_reason(error)) from None
+            raise OSError(one_line(error)) from None
         content = b"" if buffer is None else buffer.to_bytes()
         if len(content) != size:
             raise ValueError(f"expected {size} bytes, got {len(content)}")
