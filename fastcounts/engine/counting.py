@@ -82,8 +82,9 @@ def count(
         (a file, else a whole array).
     keep_items : keep the pixels of every item and label.
     region : the part to count: a slice, ``(start, stop)`` pair or number an axis.
-    missing : a Zarr chunk that does not exist: ``"fill"`` counts its fill value, ``"separate"``
-        keeps its pixels apart, ``"raise"`` stops.
+    missing : a Zarr chunk that does not exist: ``"fill"`` counts its fill value, ``"zero"`` does
+        the same and counts label 0 if the fill value is null, ``"separate"`` keeps its pixels
+        apart, ``"raise"`` stops.
     forbidden : a Zarr chunk that its store forbids to read (403): ``"raise"`` takes it for a block
         that cannot be read, ``"missing"`` for one that does not exist, which is what buckets that
         may not be listed answer for those; the provenance says how many there were.
@@ -446,9 +447,10 @@ def _check(source: Source, policy: Policy, part: tuple[int, int] | None) -> None
                 f"part: {info.name} has no name by which parts could know each other; "
                 "give one with source_id="
             )
-        if policy.missing != "fill" and not source.knows_missing(place):
+        if not policy.is_filled and not source.knows_missing(place):
             raise OptionError(
-                f"missing: {info.name} does not tell missing chunks from others; only 'fill' works"
+                f"missing: {info.name} does not tell missing chunks from others; only 'fill' and "
+                "'zero' work"
             )
 
 

@@ -156,7 +156,7 @@ def _check(array: da.Array, policy: Policy) -> None:
         raise UnsupportedSource(
             f"{_NAME}: its blocks are {kind}; map them to NumPy arrays with map_blocks first"
         )
-    if policy.missing != "fill":
+    if not policy.is_filled:
         raise OptionError(f"missing: a {_NAME} does not tell missing chunks from others")
     if policy.on_error != "raise":
         raise OptionError(f"on_error: the blocks of a {_NAME} are made by Dask; an error stops it")

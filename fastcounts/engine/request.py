@@ -12,7 +12,7 @@ from fastcounts.errors import OptionError
 
 __all__ = ["FORBIDDEN", "MISSING", "ON_ERROR", "Request", "processors"]
 
-MISSING = ("fill", "separate", "raise")
+MISSING = ("fill", "zero", "separate", "raise")
 FORBIDDEN = ("raise", "missing")
 ON_ERROR = ("raise", "record")
 

@@ -61,6 +61,11 @@ class Policy:
     strict: bool = False
     forbidden: str = "raise"
 
+    @property
+    def is_filled(self) -> bool:
+        """Whether chunks that do not exist are counted as a label."""
+        return self.missing in ("fill", "zero")
+
 
 def _none() -> Pixels:
     return np.empty(0, np.int64)
@@ -386,11 +391,12 @@ class Tallier:
         name = self._plan.arrays[array].name
         if self._policy.missing == "raise":
             raise MissingChunk(f"{name}: chunk {piece.key} does not exist")
-        value = self._source.fill_value(array)
+        value = self._fill_value(array)
         if value is None:
             raise MissingChunk(
-                f"{name}: chunk {piece.key} does not exist, and the array gives no fill value for "
-                "it; keep such pixels apart with missing='separate'"
+                f"{name}: chunk {piece.key} does not exist, and the fill value of the array is "
+                "null; count such chunks as label 0 with missing='zero' (--missing zero), or keep "
+                "their pixels apart with missing='separate' (--missing separate)"
             )
         if isinstance(value, float | np.floating) and isnan(value):
             return None
@@ -399,6 +405,11 @@ class Tallier:
             raise NonIntegralLabel(float(value), origin, f"{name}: chunk {piece.key}, fill value")
         label = int(value)
         return None if label in self._void(array) else label
+
+    def _fill_value(self, array: int) -> Any:
+        """Return the fill value of an array; under ``missing="zero"``, 0 if it is null."""
+        value = self._source.fill_value(array)
+        return 0 if value is None and self._policy.missing == "zero" else value
 
     # ---- labels that stand for no data ----
 
@@ -474,7 +485,7 @@ class Tallier:
 
     def _as_filled(self, array: int, box: Box) -> Piece:
         """A chunk that does not exist, as if it did."""
-        value = np.array(self._source.fill_value(array), self._plan.arrays[array].dtype)
+        value = np.array(self._fill_value(array), self._plan.arrays[array].dtype)
         shape = tuple(stop - start for start, stop in box)
         return Piece(box, np.broadcast_to(value, shape))
 
@@ -556,7 +567,7 @@ class Tallier:
             for piece in self._read_again(array, box):
                 pixels = piece.pixels
                 if pixels is None:
-                    if self._policy.missing != "fill":
+                    if not self._policy.is_filled:
                         continue
                     pixels = self._as_filled(array, piece.box).pixels
                 self._places.look(labels, Piece(piece.box, pixels, piece.key), key)
