@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fastcounts.errors import FormatError, LabelRangeError, OptionError, UnsupportedSource
 
 __all__ = [
+    "FILL_VALUE",
     "MOST_CLASSES",
     "Classes",
     "Meaning",
@@ -39,6 +40,12 @@ Names = Mapping[int, tuple[str, ...]]
 
 MOST_CLASSES = 1 << 24
 """Classes that a number may ask for; a larger one is a slip, and would fill the memory."""
+
+FILL_VALUE = "fill_value"
+"""The origin of nodata that nobody declared: the fill value of a Zarr array of format 2.
+
+xarray reads it as nodata.  Other writers set it to 0 by default.
+"""
 
 MOST_NAMES = 4
 """Names of one label that are kept; of more the first in the order of the alphabet."""
@@ -297,10 +304,18 @@ class Meaning:
     ----------
     names : the names of labels; they are nothing but names, and make no label a class.
     nodata : labels that stand for no data, sorted.
+    origins : for a label of ``nodata``, the attribute that declares it, such as ``_FillValue``.
+    is_masked : whether the array that was given has NaN in place of these labels.
     """
 
     names: Names = field(default_factory=dict)
     nodata: tuple[int, ...] = ()
+    origins: Mapping[int, str] = field(default_factory=dict)
+    is_masked: bool = False
+
+    def origin(self, label: int) -> str:
+        """Return the attribute that declares a label of ``nodata``."""
+        return self.origins.get(label, "metadata")
 
 
 def join_names(several: Iterable[Names]) -> dict[int, tuple[str, ...]]:

@@ -15,7 +15,7 @@ import click
 
 from fastcounts import console
 from fastcounts.counts import Counts
-from fastcounts.engine import FORBIDDEN, MISSING, ON_ERROR, Request, advise, run
+from fastcounts.engine import FORBIDDEN, MISSING, NODATA, ON_ERROR, Request, advise, run
 from fastcounts.engine import bench as measure
 from fastcounts.engine import preview as foresee
 from fastcounts.errors import IncompleteCounts, OptionError
@@ -84,6 +84,13 @@ def _print_json(data: Any) -> None:
     "--forbidden", type=click.Choice(FORBIDDEN), default="raise", help="Chunks that answer 403."
 )
 @click.option("--on-error", type=click.Choice(ON_ERROR), default="raise", help="Unreadable blocks.")
+@click.option(
+    "--nodata",
+    type=click.Choice(NODATA),
+    default="auto",
+    help="Labels that the metadata declares nodata: auto warns if only a fill value says so, none "
+    "counts them as labels.",
+)
 @click.option("--strict", is_flag=True, help="A label of no class is an error (exit code 1).")
 @click.option(
     "--workers", type=click.IntRange(1), help="Threads; by default one for each processor."

@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 _PLAIN_WIDTH = 120
+_NODATA_LINES = 5
 _DEMO_WIDTH = 118
 _NOT_KNOWN = "not known without reading"
 
@@ -122,8 +123,8 @@ def ledger_lines(counts: Counts) -> list[str]:
         for label, entry in ledger.ignored.items()
         if entry.pixels
     ]
+    lines += _nodata_lines(counts)
     for number, what in (
-        (ledger.nodata, "nodata"),
         (ledger.missing, "missing: their chunks do not exist"),
         (ledger.failed, "failed: they could not be read"),
     ):
@@ -137,6 +138,33 @@ def ledger_lines(counts: Counts) -> list[str]:
 
 def _images(items: int) -> str:
     return "1 image" if items == 1 else f"{items:,} images"
+
+
+def _nodata_lines(counts: Counts) -> list[str]:
+    """Return the pixels of each label that metadata made nodata, and of all other nodata."""
+    pixels: dict[tuple[int, str], int] = {}
+    arrays: dict[tuple[int, str], set[str]] = {}
+    for run in counts.provenance.get("runs", []):
+        for entry in run.get("nodata", []):
+            key = entry["label"], entry["attribute"]
+            pixels[key] = pixels.get(key, 0) + entry["pixels"]
+            names = {entry["array"]} if entry["arrays"] == 1 else {entry["array"], ""}
+            arrays.setdefault(key, set()).update(names)
+    total, left = counts.ledger.nodata, counts.ledger.nodata - sum(pixels.values())
+    if not total or left < 0:  # after a subtraction the runs say more than the ledger
+        return [f"{total:,} nodata"] if total else []
+    shown = list(pixels.items())[:_NODATA_LINES]
+    lines = []
+    for (label, attribute), number in shown:
+        first = max(arrays[label, attribute])
+        others = " and others" if len(arrays[label, attribute]) > 1 else ""
+        lines.append(f"{number:,} nodata: label {label}, from {attribute} of {first}{others}")
+    if more := len(pixels) - len(shown):
+        rest = sum(list(pixels.values())[_NODATA_LINES:])
+        lines.append(f"{rest:,} nodata: {more} more labels, from metadata")
+    if left:
+        lines.append(f"{left:,} nodata" + (": masked or NaN" if lines else ""))
+    return lines
 
 
 def _unexpected_lines(ledger: Ledger) -> list[str]:

@@ -702,6 +702,21 @@ def _check_runs(provenance: Any) -> None:
         failures = run.get("failures", [])
         if not isinstance(failures, list) or not all(map(_is_failure, failures)):
             raise FormatError("provenance.runs: failures: expected objects with name, box, reason")
+        declared = run.get("nodata", [])
+        if not isinstance(declared, list) or not all(map(_is_declared, declared)):
+            raise FormatError(
+                "provenance.runs: nodata: expected objects with label, pixels, attribute, array, "
+                "arrays"
+            )
+
+
+def _is_declared(entry: Any) -> bool:
+    texts, numbers = ("attribute", "array"), ("label", "pixels", "arrays")
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(name), str) for name in texts)
+        and all(type(entry.get(name)) is int for name in numbers)
+    )
 
 
 def _is_failure(entry: Any) -> bool:

@@ -23,6 +23,9 @@ from fastcounts.engine.stored import stored_array
 from fastcounts.errors import IncompatibleCounts, UnsupportedSource
 from fastcounts.sources.cf import as_label, clean_name, nodata_labels, read_attributes
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fill_value:fastcounts.errors.FastcountsWarning")
+"""What fill values of format 2 mean to xarray is warned of; see test_declared_nodata.py."""
+
 
 def xarray() -> Any:
     return pytest.importorskip("xarray", reason="xarray is not installed")

@@ -98,6 +98,19 @@ def test_parts_on_a_cluster(client, stored):
     assert sum(parts) == fc.count(stored, items=0)
 
 
+def test_labels_that_metadata_declares_nodata(client, mask, tmp_path):
+    array = zarr.create_array(
+        tmp_path / "m.zarr", shape=mask.shape, chunks=(3, 60, 130), dtype="u1"
+    )
+    array.attrs["_FillValue"] = 3
+    array[...] = mask
+    counts = fc.count(tmp_path / "m.zarr", items=0, scheduler=client)
+    (entry,) = counts.provenance["runs"][0]["nodata"]
+    assert entry["label"] == 3
+    assert entry["pixels"] == counts.ledger.nodata == np.count_nonzero(mask == 3)
+    assert counts == fc.count(tmp_path / "m.zarr", items=0)
+
+
 def test_files(client, tmp_path):
     for number in range(9):
         np.save(tmp_path / f"{number}.npy", np.full((30, 30), number, "u1"))

@@ -8,11 +8,12 @@ from fastcounts.engine.events import Advanced, BlockFailed, Event, Finished, Sta
 from fastcounts.engine.figures import Measured
 from fastcounts.engine.measuring import bench
 from fastcounts.engine.planning import Preview, preview
-from fastcounts.engine.request import FORBIDDEN, MISSING, ON_ERROR, Request
+from fastcounts.engine.request import FORBIDDEN, MISSING, NODATA, ON_ERROR, Request
 
 __all__ = [
     "FORBIDDEN",
     "MISSING",
+    "NODATA",
     "ON_ERROR",
     "Advanced",
     "Advice",

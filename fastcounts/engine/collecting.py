@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastcounts.classes import Labels, Options, Pixels, as_labels, join_names, sum_by_label
+from fastcounts.classes import (
+    FILL_VALUE,
+    Labels,
+    Options,
+    Pixels,
+    as_labels,
+    join_names,
+    sum_by_label,
+)
 from fastcounts.counts import Counts, spread
 from fastcounts.engine.places import Places
 from fastcounts.engine.tallying import Partial
@@ -73,6 +82,7 @@ class Collector:
         self._places = Places(options.item_axis)
         self._open: dict[tuple[ItemKey, int], OpenItem] = {}
         self.forbidden = 0
+        self._declared: Counter[tuple[int, int]] = Counter()
         self._sums = dict.fromkeys(("total", "filled", "nodata", "missing", "failed"), 0)
 
     def add(self, partial: Partial) -> int:
@@ -84,6 +94,7 @@ class Collector:
         for name in ("filled", "nodata", "missing", "failed"):
             self._sums[name] += getattr(partial, name)
         self.forbidden += partial.forbidden
+        self._declared.update(partial.declared)
         pixels = int(partial.seen.sum())
         self._sums["total"] += pixels
         if partial.numbers.size:
@@ -101,6 +112,7 @@ class Collector:
         self._places.join(other._places)
         self._presence.join(other._presence)
         self.forbidden += other.forbidden
+        self._declared.update(other._declared)
         for name in self._sums:
             self._sums[name] += other._sums[name]
         for place, item in other._open.items():
@@ -172,6 +184,39 @@ class Collector:
         )
         open_items = sorted(self._open.values(), key=lambda item: item.key)
         return counts.with_presence(self._presence.result(), tuple(open_items))
+
+    def declared_nodata(self, *, confirmed: bool) -> list[dict[str, Any]]:
+        """Return which labels became nodata because metadata declares them, for the provenance.
+
+        Parameters
+        ----------
+        confirmed : whether the user confirmed that fill values are nodata.
+
+        Returns
+        -------
+        An entry for each label and the attribute that declares it: its pixels, the first array
+        that has it, in how many arrays it is, whether nothing but a fill value declares it
+        (``implicit``), and whether the array that was given has NaN in its place (``masked``).
+        """
+        entries: dict[tuple[int, str, bool], dict[str, Any]] = {}
+        for (array, label), pixels in sorted(self._declared.items()):
+            info = self._plan.arrays[array]
+            attribute, is_masked = info.meaning.origin(label), info.meaning.is_masked
+            entry = entries.setdefault(
+                (label, attribute, is_masked),
+                {
+                    "label": label,
+                    "pixels": 0,
+                    "attribute": attribute,
+                    "array": info.name,
+                    "arrays": 0,
+                    "implicit": attribute == FILL_VALUE and not is_masked and not confirmed,
+                    "masked": is_masked,
+                },
+            )
+            entry["pixels"] += pixels
+            entry["arrays"] += 1
+        return [entries[key] for key in sorted(entries)]
 
     def _names(self) -> dict[int, tuple[str, ...]]:
         """What the data calls its labels; nothing where the user said what the classes are."""

@@ -19,7 +19,7 @@ from fastcounts.classes import Meaning, Options
 from fastcounts.counts import Counts
 from fastcounts.engine.cluster import Job, client_of, run_cluster, run_scheduler
 from fastcounts.engine.collecting import Collector
-from fastcounts.engine.events import Advanced, BlockFailed, Finished, Listener, Started
+from fastcounts.engine.events import Advanced, BlockFailed, Finished, Listener, Notice, Started
 from fastcounts.engine.lazy import count_graph, is_dask_array, run_graph
 from fastcounts.engine.noticing import find_notices, report
 from fastcounts.engine.request import Request
@@ -59,6 +59,7 @@ def count(
     missing: str = "fill",
     forbidden: str = "raise",
     on_error: str = "raise",
+    nodata: str = "auto",
     strict: bool = False,
     part: tuple[int, int] | None = None,
     source_id: str | None = None,
@@ -90,7 +91,11 @@ def count(
         may not be listed answer for those; the provenance says how many there were.
     on_error : a block that cannot be read: ``"raise"`` stops, ``"record"`` puts its pixels under
         ``failed`` and goes on.
-    strict : whether an unexpected label stops.
+    nodata : labels that the metadata declares nodata: ``"auto"`` counts their pixels as nodata,
+        with a warning if only the fill value of a Zarr array of format 2 says so; ``"metadata"``
+        does the same without the warning; ``"none"`` counts them as labels.  A label that
+        ``classes`` or ``ignore`` names is never nodata.
+    strict : whether an unexpected label, or anything else that is warned of, is an error.
     part : ``(i, N)``: count the i-th of N shares, the same whoever runs it.
     source_id : the name of the data wherever it lies, in place of its path.
     workers : threads; by default one for each processor that may be used.
@@ -139,6 +144,7 @@ def count(
         missing=missing,
         forbidden=forbidden,
         on_error=on_error,
+        nodata=nodata,
         strict=strict,
         part=part,
         source_id=source_id,
@@ -161,6 +167,7 @@ def count_delayed(
     items: int | str = "auto",
     keep_items: bool = False,
     region: Any = None,
+    nodata: str = "auto",
     strict: bool = False,
 ) -> Delayed:
     """The count of a Dask array as a ``Delayed``, to be part of a larger graph.
@@ -169,7 +176,8 @@ def count_delayed(
     ----------
     array : a Dask array, or an xarray DataArray of one, whose attributes say what its labels are;
         of a stored Zarr array those of that array do.
-    ignore, classes, items, keep_items, region, strict : as for :func:`count`.
+    ignore, classes, items, keep_items, region, nodata, strict : as for :func:`count`; what
+        :func:`count` would warn of is in the provenance of the counts.
 
     Returns
     -------
@@ -189,7 +197,9 @@ def count_delayed(
     >>> counts.compute().pixels.tolist()
     [24]
     """
-    request = Request.parse(array, ignore=ignore, classes=classes, items=items, strict=strict)
+    request = Request.parse(
+        array, ignore=ignore, classes=classes, items=items, nodata=nodata, strict=strict
+    )
     array, meaning = _bare(array, request.options)
     if not is_dask_array(array):
         raise UnsupportedSource(f"{type(array).__qualname__}: count_delayed takes a Dask array")
@@ -279,6 +289,8 @@ def _run_lazy(request: Request, tell: Listener) -> Counts:
     else:
         with client_of(request.scheduler) as client:
             counts = run_graph(graph, client)
+    for notice in counts.provenance["runs"][0].get("notices", []):
+        tell(Notice(**notice))
     tell(Finished(counts.ledger.total, time.perf_counter() - clock))
     return counts
 
@@ -317,6 +329,8 @@ def _run_source(request: Request, source: Source, tell: Listener) -> Counts:
     run = _provenance(plan, source, request.part, begun, seconds, failures)
     if collector.forbidden:
         run["forbidden"] = collector.forbidden
+    if declared := collector.declared_nodata(confirmed=request.policy.nodata == "metadata"):
+        run["nodata"] = declared
     counts = collector.finish({"runs": [run]})
     found = find_notices(counts, plan)
     report(found, tell, strict=request.policy.strict)

@@ -7,7 +7,7 @@ ravelled, rechunked or gathered; what travels is partial counts.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import accumulate
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fastcounts.classes import Meaning, Options, check_label_dtype
 from fastcounts.counts import Counts
 from fastcounts.engine.collecting import Collector
+from fastcounts.engine.noticing import find_notices, report
 from fastcounts.engine.tallying import Partial, Policy, Tallier
 from fastcounts.engine.worker import inside_worker
 from fastcounts.errors import OptionError, UnsupportedSource
@@ -297,10 +298,23 @@ def _finish(joined: Any, context: _Context) -> Counts:
     else:
         loose = found if isinstance(found, list) else [found]
         plan, collector = _place(loose, context)
-    return collector.finish({"runs": [_provenance(plan)]})
+    run = _provenance(plan)
+    if declared := collector.declared_nodata(confirmed=context.policy.nodata == "metadata"):
+        run["nodata"] = declared
+    counts = collector.finish({"runs": [run]})
+    notices = find_notices(counts, plan)
+    report(notices, _nobody, strict=context.policy.strict)
+    if notices:
+        run["notices"] = [notice.to_dict() for notice in notices]
+    return counts
 
 
-def _provenance(plan: Plan) -> Mapping[str, Any]:
+def _nobody(event: object) -> None:
+    """Take an event and do nothing: a task has no listener."""
+    del event
+
+
+def _provenance(plan: Plan) -> dict[str, Any]:
     return {
         "version": __version__,
         "sources": [_NAME],

@@ -10,11 +10,12 @@ from fastcounts.classes import Meaning, Options, as_integer
 from fastcounts.engine.tallying import Policy
 from fastcounts.errors import OptionError
 
-__all__ = ["FORBIDDEN", "MISSING", "ON_ERROR", "Request", "processors"]
+__all__ = ["FORBIDDEN", "MISSING", "NODATA", "ON_ERROR", "Request", "processors"]
 
 MISSING = ("fill", "zero", "separate", "raise")
 FORBIDDEN = ("raise", "missing")
 ON_ERROR = ("raise", "record")
+NODATA = ("auto", "metadata", "none")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Request:
         missing: str = "fill",
         forbidden: str = "raise",
         on_error: str = "raise",
+        nodata: str = "auto",
         strict: bool = False,
         workers: int | None = None,
         memory: int | str | None = None,
@@ -74,6 +76,7 @@ class Request:
             _one_of("on_error", on_error, ON_ERROR),
             strict,
             _one_of("forbidden", forbidden, FORBIDDEN),
+            _one_of("nodata", nodata, NODATA),
         )
         return cls(
             target,

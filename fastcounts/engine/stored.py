@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise, product
 from operator import getitem
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -59,10 +60,12 @@ class Stored(NamedTuple):
         except UnsupportedSource:
             return None
         if said is None:
-            return below if self.masked in ((), below.nodata) else None
+            if self.masked in ((), below.nodata):
+                return replace(below, is_masked=bool(self.masked))
+            return None
         if tuple(sorted({*self.masked, *said.nodata})) != below.nodata:
             return None
-        return Meaning(said.names or below.names, below.nodata)
+        return replace(below, names=said.names or below.names, is_masked=bool(self.masked))
 
 
 def stored_array(

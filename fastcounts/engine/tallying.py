@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -60,6 +61,7 @@ class Policy:
     on_error: str = "raise"
     strict: bool = False
     forbidden: str = "raise"
+    nodata: str = "auto"
 
     @property
     def is_filled(self) -> bool:
@@ -83,6 +85,8 @@ class Partial:
     offsets, labels, pixels : class and ignored labels of each item, as sparse rows.
     unexpected_labels, unexpected_pixels : labels of no class.
     filled, nodata, missing, failed : pixels.
+    declared : pixels of labels that metadata declares nodata, by array and label, once, at the end;
+        they are part of ``nodata``.
     forbidden : chunks that a store forbids to read, and that were taken for missing.
     failure : what could not be read, if that is what this is about.
     places : where unexpected labels stand, once, at the end.
@@ -100,6 +104,7 @@ class Partial:
     nodata: int = 0
     missing: int = 0
     failed: int = 0
+    declared: Mapping[tuple[int, int], int] = field(default_factory=dict)
     forbidden: int = 0
     failure: BlockFailed | None = None
     places: Places | None = None
@@ -178,6 +183,7 @@ class Tallier:
         self._places = Places(self._axis)
         self._tables: dict[str, kernels.Table] = {}
         self._voids: dict[int, Labels] = {}
+        self._declared: Counter[tuple[int, int]] = Counter()
         self._current: tuple[int, int] | None = None
         self._seen = 0
         self._nodata = 0
@@ -231,6 +237,11 @@ class Tallier:
                 Partial(0, _none(), _none(), np.zeros(1, np.int64), forbidden=self._forbidden)
             )
             self._forbidden = 0
+        if self._declared:
+            self._send(
+                Partial(0, _none(), _none(), np.zeros(1, np.int64), declared=dict(self._declared))
+            )
+            self._declared.clear()
         if self._places.found:
             self._send(Partial(0, _none(), _none(), np.zeros(1, np.int64), places=self._places))
 
@@ -375,7 +386,7 @@ class Tallier:
     def _count_absent(self, array: int, piece: Piece) -> None:
         """Account for a chunk that does not exist."""
         pixels = volume(piece.box)
-        label = self._worth(array, piece)
+        label = self._worth(array, piece, pixels)
         if self._policy.missing == "separate":
             self._missing += pixels
         elif label is None:
@@ -384,8 +395,8 @@ class Tallier:
             self._table(array).add_constant(label, pixels)
             self._fill[label] = self._fill.get(label, 0) + pixels
 
-    def _worth(self, array: int, piece: Piece) -> int | None:
-        """The label of a chunk that does not exist; None for nodata, or where it has none."""
+    def _worth(self, array: int, piece: Piece, pixels: int) -> int | None:
+        """Return the label of so many missing pixels; None for nodata, or if kept apart."""
         if self._policy.missing == "separate":
             return None
         name = self._plan.arrays[array].name
@@ -394,9 +405,9 @@ class Tallier:
         value = self._fill_value(array)
         if value is None:
             raise MissingChunk(
-                f"{name}: chunk {piece.key} does not exist, and the fill value of the array is "
-                "null; count such chunks as label 0 with missing='zero' (--missing zero), or keep "
-                "their pixels apart with missing='separate' (--missing separate)"
+                f"{name}: chunk {piece.key} does not exist, and the array has no fill value "
+                "(null); count such chunks as label 0 with missing='zero' (--missing zero), or "
+                "keep their pixels apart with missing='separate' (--missing separate)"
             )
         if isinstance(value, float | np.floating) and isnan(value):
             return None
@@ -404,7 +415,10 @@ class Tallier:
             origin = tuple(start for start, _ in piece.box)
             raise NonIntegralLabel(float(value), origin, f"{name}: chunk {piece.key}, fill value")
         label = int(value)
-        return None if label in self._void(array) else label
+        if label not in self._void(array):
+            return label
+        self._declared[array, label] += pixels
+        return None
 
     def _fill_value(self, array: int) -> Any:
         """Return the fill value of an array; under ``missing="zero"``, 0 if it is null."""
@@ -414,11 +428,19 @@ class Tallier:
     # ---- labels that stand for no data ----
 
     def _void(self, array: int) -> Labels:
-        """The labels of an array that stand for no data, where the user says nothing of them."""
+        """Return the labels of an array that are nodata, unless the user says what they are."""
         if (void := self._voids.get(array)) is None:
-            said = self._plan.arrays[array].meaning.nodata
-            void = self._voids[array] = self._options.unclaimed(said)
+            meaning = self._plan.arrays[array].meaning
+            is_kept = self._policy.nodata == "none" and not meaning.is_masked
+            void = self._options.unclaimed(() if is_kept else meaning.nodata)
+            self._voids[array] = void
         return void
+
+    def _as_nodata(self, array: int, labels: Labels, pixels: Pixels) -> int:
+        """Note pixels of labels that metadata declares nodata; returns how many there are."""
+        for label, number in zip(labels.tolist(), pixels.tolist(), strict=True):
+            self._declared[array, label] += number
+        return int(pixels.sum())
 
     # ---- many chunks that do not exist ----
 
@@ -459,7 +481,8 @@ class Tallier:
         self, array: int, numbers: Pixels, seen: Pixels, piece: Piece, first: list[Box]
     ) -> None:
         """Send pixels of many items that lie in chunks that do not exist."""
-        label, total = self._worth(array, piece), int(seen.sum())
+        total = int(seen.sum())
+        label = self._worth(array, piece, total)
         partial = Partial(array, numbers, seen, np.zeros(numbers.size + 1, np.int64))
         self._account(total)
         if self._policy.missing == "separate":
@@ -497,7 +520,7 @@ class Tallier:
         labels, pixels = self._drained(array)
         if (void := self._void(array)).size:
             is_void = among(as_labels(labels), void)
-            self._nodata += int(pixels[is_void].sum())
+            self._nodata += self._as_nodata(array, as_labels(labels[is_void]), pixels[is_void])
             labels, pixels = as_labels(labels[~is_void]), pixels[~is_void]
         kept = self._options.sort(labels, pixels)
         if kept.unexpected_labels.size:
@@ -664,7 +687,9 @@ class Tallier:
         """Make labels that stand for no data nodata."""
         is_void = among(partial.labels, void)
         rows = np.repeat(np.arange(partial.numbers.size), np.diff(partial.offsets))[~is_void]
-        partial.nodata += int(partial.pixels[is_void].sum())
+        partial.nodata += self._as_nodata(
+            partial.array, as_labels(partial.labels[is_void]), partial.pixels[is_void]
+        )
         partial.labels = as_labels(partial.labels[~is_void])
         partial.pixels = partial.pixels[~is_void]
         partial.offsets = _offsets(rows, partial.numbers.size)

@@ -43,8 +43,11 @@ def read_attributes(attributes: Mapping[str, Any], dtype: Any, where: str) -> Me
         ``add_offset``, ``_Unsigned``.
     """
     _refuse_packed(attributes, np.dtype(dtype).kind, where)
-    fills = [value for name in _FILLS for value in _numbers(attributes.get(name))]
-    return Meaning(_flag_names(attributes, where), nodata_labels(fills, dtype))
+    origins: dict[int, str] = {}
+    for name in _FILLS:
+        for label in nodata_labels(_numbers(attributes.get(name)), dtype):
+            origins.setdefault(label, name)
+    return Meaning(_flag_names(attributes, where), tuple(sorted(origins)), origins)
 
 
 def nodata_labels(fills: Iterable[Any], dtype: Any) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
 
-from fastcounts.classes import Meaning, check_label_dtype, join_names
+from fastcounts.classes import FILL_VALUE, Meaning, check_label_dtype, join_names
 from fastcounts.errors import (
     AmbiguousSource,
     ForbiddenChunk,
@@ -37,7 +37,7 @@ from fastcounts.errors import (
 )
 from fastcounts.grid import Box, Grid
 from fastcounts.plan import ArrayInfo
-from fastcounts.sources.cf import read_attributes
+from fastcounts.sources.cf import nodata_labels, read_attributes
 from fastcounts.sources.chunks import LocalChunks, chunks_of, fetch_chunks
 from fastcounts.sources.codecs import UnknownChain
 from fastcounts.sources.keys import list_chunks
@@ -235,10 +235,13 @@ def meaning_of(array: Array, name: str = "") -> Meaning:
     """
     attributes = dict(array.attrs)
     fill = array.metadata.fill_value
+    origins: dict[int, str] = {}
     if array.metadata.zarr_format == 2 and "_ARRAY_DIMENSIONS" in attributes and fill is not None:
         attributes["_FillValue"] = fill
+        origins = dict.fromkeys(nodata_labels([fill], array.dtype), FILL_VALUE)
     said = read_attributes(attributes, array.dtype, name or _name(array.store_path))
-    return Meaning(join_names([said.names, class_names(array)]), said.nodata)
+    names = join_names([said.names, class_names(array)])
+    return Meaning(names, said.nodata, {**said.origins, **origins})
 
 
 class ZarrSource(Source):
