@@ -343,11 +343,17 @@ def _csv(page: _Page) -> str:
 
 def _python(page: _Page) -> str:
     names = page.weights.names
+    comments = {label: f"  # {_line(name)}" for label, name in names.items()}
     lines = [
-        f"    {label}: {value!r}," + (f"  # {_line(names[label])}" if label in names else "")
+        f"    {label}: {_literal(value)},{comments.get(label, '')}"
         for label, value in page.weights.as_dict().items()
     ]
     return "\n".join([f"# {page.weights.convention()}", f"{page.name} = {{", *lines, "}", ""])
+
+
+def _literal(values: float | list[float]) -> str:
+    """Return Python source for numbers; minus infinity (a masked bias) has no literal."""
+    return repr(values).replace("-inf", 'float("-inf")')
 
 
 def _line(name: str) -> str:
@@ -400,7 +406,7 @@ def _torch(page: _Page) -> str:
     head = f"""# {page.weights.convention()}
 import torch
 
-{page.name} = torch.tensor({page.values!r}, dtype=torch.float32)
+{page.name} = torch.tensor({_literal(page.values)}, dtype=torch.float32)
 """
     return head + _TORCH_USES[page.weights.kind](page)
 

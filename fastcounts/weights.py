@@ -5,8 +5,9 @@ Weights and the class prior that they imply are one bijection. With ``n`` pixels
 that make it see a prior ``q`` are ``q * N / n``. Every scheme of :mod:`fastcounts.solvers` chooses
 a prior.
 
-Between the raw values of a scheme and the weights stand three steps, always in this order:
-the cap, the absent classes, the normalisation. :func:`finish` is all three.
+Between the raw values of a scheme and the weights are three steps, always in this order: the cap,
+the normalisation, the absent classes. The first two use the classes that have pixels, so the policy
+for absent classes never changes the weight of another class. :func:`finish` does all three.
 """
 
 from __future__ import annotations
@@ -50,23 +51,26 @@ KINDS: dict[str, str] = {
 }
 NORMALIZATIONS: dict[str, str] = {
     "pixel_mean": "the mean over all pixels is 1: the loss keeps its scale",
-    "mean": "the mean over the classes is 1",
-    "sum": "the sum over the classes is 1",
-    "max": "the largest weight is 1",
-    "min": "the smallest weight above zero is 1",
+    "mean": "the mean over the classes with pixels is 1",
+    "sum": "the sum over the classes with pixels is 1",
+    "max": "the largest weight of a class with pixels is 1",
+    "min": "the smallest weight above zero of a class with pixels is 1",
 }
 ABSENT_POLICIES: dict[str, str] = {
     "raise": "an error names the classes",
     "max": "the largest weight of a class that has pixels",
-    "one": "1, before the normalisation",
+    "one": "1, or the nearest weight of a class that has pixels if 1 lies outside their range",
     "zero": "0",
-    "smooth": "as if one more image held one pixel of every class; smooth:100 for a hundred",
-    "formula": "what the formula gives for zero pixels, where that is finite",
+    "smooth": "as if one more image contained one pixel of the class (smooth:100 for a hundred),"
+    " and at least the largest weight of a class that has pixels; a bias: at most the smallest",
+    "formula": "what the formula gives for zero pixels, on the same scale and under the same cap",
+    "mask": "minus infinity, for a bias: the class is never predicted",
 }
+_OF_WEIGHTS = tuple(policy for policy in ABSENT_POLICIES if policy != "mask")
 _POLICIES_OF_KIND: dict[str, tuple[str, ...]] = {
-    "weight": tuple(ABSENT_POLICIES),
-    "pos_weight": tuple(ABSENT_POLICIES),
-    "bias": ("raise", "zero", "smooth", "formula"),
+    "weight": _OF_WEIGHTS,
+    "pos_weight": _OF_WEIGHTS,
+    "bias": ("raise", "zero", "smooth", "formula", "mask"),
     "margin": ("raise", "max", "zero", "smooth", "formula"),
     "item": ("raise", "zero"),
 }
@@ -284,14 +288,16 @@ def finish(
     classes: Sequence[str] | None = None,
     left_out: npt.NDArray[np.bool_] | None = None,
 ) -> Floats:
-    """Raw values of a scheme to final ones: cap, then absent classes, then normalisation.
+    """Turn raw values of a scheme into final ones: cap, then normalisation, then absent classes.
 
     The cap ``R`` lowers what exceeds ``R`` times the smallest weight. For weights ``1 / n`` that is
-    the closest to equal cost that any weights of this ratio come.
+    the closest to equal cost that any weights of this ratio come. Cap and normalisation use the
+    classes that have pixels: their weights do not depend on ``absent``.
 
     Parameters
     ----------
-    raw : (K,) what the scheme gave; ignored for a class without pixels unless ``absent="formula"``.
+    raw : (K,) what the scheme gave; for a class without pixels used under ``absent="formula"`` and
+        ``"smooth"`` only.
     pixels : (K,) pixels of each class.
     kind : a key of :data:`KINDS`; only ``"weight"`` is capped and normalised.
     cap : largest over smallest weight, at least 1.
@@ -336,16 +342,25 @@ def finish(
         )
         return _frozen(values)
     present = pixels > 0
-    if not present.any() and policy != "formula":
+    if not present.any():
         raise AbsentClass("no class has a pixel: count masks that hold some of the classes first")
-    known = np.ones_like(present) if policy in ("formula", "smooth") else present
-    _check_values(raw, known, kind, called)
-    values = np.where(known, raw, np.nan)
+    _check_values(raw, present, kind, called)
+    real = raw[present]
     if cap is not None:
-        values = _capped(values, float(cap), called)
-    values[~known] = _stand_in(values[known], policy, [called[i] for i in np.flatnonzero(~known)])
-    if normalize is not None:
-        values = values / _scale(values, pixels, normalize)
+        real = _capped(real, float(cap), [called[place] for place in np.flatnonzero(present)])
+    scale = 1.0 if normalize is None else _scale(real, pixels[present], normalize)
+    values = np.empty(raw.shape)
+    values[present] = real / scale
+    absent_names = [called[place] for place in np.flatnonzero(~present)]
+    if absent_names:
+        wanted = raw[~present] / scale
+        if policy == "smooth" or (policy == "formula" and kind != "bias"):
+            _check_values(raw, ~present, kind, called)
+        elif policy == "formula":  # minus infinity leaves a class out of the softmax
+            _check_values(raw, ~present & (raw != -np.inf), kind, called)
+        values[~present] = _stand_in(values[present], wanted, policy, kind, absent_names)
+        if cap is not None:
+            values = np.minimum(values, float(cap) * values[present].min())
     return _frozen(values)
 
 
@@ -367,29 +382,60 @@ def _check_values(raw: Floats, known: npt.NDArray[np.bool_], kind: str, called: 
         bad |= known & (raw < 0)
     if bad.any():
         shown = ", ".join(f"{called[i]}: {raw[i]:g}" for i in np.flatnonzero(bad)[:8])
+        other = "absent='mask'" if kind == "bias" else "another absent="
         raise SolveError(
-            f"the formula gives no usable {kind} here ({shown}): change its options, give another "
-            "absent= if the class has no pixels, or take another scheme"
+            f"the formula gives no usable {kind} here ({shown}): change its options, give {other} "
+            "if the class has no pixels, or take another scheme"
         )
 
 
 def _capped(values: Floats, cap: float, called: list[str]) -> Floats:
-    smallest = np.nanmin(values)
+    smallest = values.min()
     if smallest == 0:
-        name = called[int(np.nanargmin(values))]
+        name = called[int(values.argmin())]
         raise SolveError(f"the weight of class {name} is 0: no cap bounds a ratio to it")
-    return np.minimum(values, cap * smallest)
+    return np.asarray(np.minimum(values, cap * smallest))
 
 
-def _stand_in(known: Floats, policy: str, absent: list[str]) -> float:
-    """Value of the classes without pixels."""
-    if policy == "raise" and absent:
+def _stand_in(
+    real: Floats, wanted: Floats, policy: str, kind: str, absent: list[str]
+) -> Floats | float:
+    """Return the final values of the classes without pixels.
+
+    Parameters
+    ----------
+    real : final values of the classes with pixels.
+    wanted : what the formula gives for the others, on the same scale.
+    """
+    if policy == "raise":
         some = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
+        *first, last = [
+            f"'{known}'" for known in _POLICIES_OF_KIND[kind] if known not in ("raise", "formula")
+        ]
         raise AbsentClass(
-            f"no pixels of class {some}: say what such a class weighs with absent='max', 'one', "
-            "'zero' or 'smooth', or leave it out of the classes"
+            f"no pixels of class {some}: say what such a class weighs with absent="
+            f"{', '.join(first)} or {last}, or leave it out of the classes"
         )
-    return {"max": float(known.max(initial=-np.inf)), "one": 1.0}.get(policy, 0.0)
+    low, high = float(real.min()), float(real.max())
+    if policy == "smooth":
+        return _smoothed(wanted, low, high, kind)
+    if policy == "formula":
+        return wanted
+    return {"max": high, "one": min(max(1.0, low), high), "mask": -np.inf}.get(policy, 0.0)
+
+
+def _smoothed(wanted: Floats, low: float, high: float, kind: str) -> Floats:
+    """Keep a class that was never seen from looking more common than one that was.
+
+    A weight is at least the largest of a class with pixels, unless the scheme gives the class
+    none. A margin never exceeds that of the rarest class. A bias is at most the smallest, so that a
+    class that training never sees is not preferred to one that it does.
+    """
+    if kind == "bias":
+        return np.minimum(wanted, low)
+    if kind == "margin":
+        return np.full(wanted.shape, high)
+    return np.where(wanted > 0, np.maximum(wanted, high), 0.0)
 
 
 def _scale(values: Floats, pixels: Integers, normalize: str) -> float:
@@ -524,7 +570,7 @@ class Weights:
             "absent": self.absent,
             "labels": self.labels.tolist(),
             "names": {str(label): name for label, name in self.names.items()},
-            "weights": self.values.tolist(),
+            "weights": plain(self.values),
             "diagnostics": plain(self.diagnostics),
         }
 

@@ -320,7 +320,7 @@ def pos_weight(tally: Tally) -> Floats:
     formula="tau * ln(p) while training; -tau * ln(p) afterwards",
     tex=r"\tau \ln p_c",
     source="Menon et al. (2021), Long-tail learning via logit adjustment, arXiv:2007.07314",
-    absent="minus infinity while training; afterwards it would win everywhere, so mask it",
+    absent="minus infinity while training; plus infinity afterwards: use absent='mask'",
     kind="bias",
     tau="above 0; 1 is the choice that theory gives",
     post_hoc="the bias for the logits of a model that was trained without",

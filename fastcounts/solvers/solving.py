@@ -28,9 +28,10 @@ def solve(
     num_classes: int | None = None,
     **options: Any,
 ) -> Weights:
-    """Weights from counts.
+    """Solve for weights, from counts.
 
-    The order is fixed: raw values of the scheme, cap, absent classes, normalisation.
+    The order is fixed: raw values of the scheme, cap, normalisation, absent classes. The weights of
+    classes with pixels do not depend on ``absent``.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def solve(
         None keeps the scale in which the scheme was published.
     cap : largest over smallest weight.
     absent : what a class without pixels gets: ``"raise"``, ``"max"``, ``"one"``, ``"zero"``,
-        ``"smooth"`` or ``"formula"``.
+        ``"smooth"``, ``"formula"`` or, for a bias, ``"mask"``; docs/weights.md defines them.
     num_classes : the classes are 0 to ``num_classes - 1``, seen or not; an ignored label among them
         weighs 0.
     options : of the scheme.
@@ -72,10 +73,11 @@ def solve(
     if num_classes is not None:
         tally = tally.with_classes(num_classes)
     policy, amount = absent_policy(absent, record.kind)
-    basis = tally.smoothed(amount) if policy == "smooth" else tally
-    if not basis.classes:
+    if not tally.classes:
         raise AbsentClass("no class has a pixel: count masks that hold some of the classes first")
-    raw = record.values(basis, chosen)
+    raw = record.values(tally, chosen)
+    if policy == "smooth":
+        raw = _smoothed(record, chosen, tally, raw, amount)
     if record.kind == "item":
         return _of_items(record, counts, tally, raw, chosen, (normalize, cap, absent))
     values = finish(
@@ -105,6 +107,28 @@ def solve(
         published=record.published,
         extends=not record.depends_on_classes(chosen),
     )
+
+
+def _smoothed(
+    record: Scheme, chosen: dict[str, Any], tally: Tally, raw: Floats, pixels: float
+) -> Floats:
+    """Replace the raw values of absent classes by those for a few pixels in one more image.
+
+    The formula is evaluated again with these pixels, and compared with what it gives the rarest
+    class with pixels: the ratio of weights, or the difference of biases, is kept.
+    """
+    absent = ~tally.present & ~tally.left_out
+    if not absent.any():
+        return raw
+    seen = record.values(tally.smoothed(pixels), chosen)
+    rarest = int(np.where(tally.present, tally.pixels, np.inf).argmin())
+    values = raw.copy()
+    if record.kind == "bias":
+        values[absent] = raw[rarest] + (seen[absent] - seen[rarest])
+    else:
+        ratio = raw[rarest] / seen[rarest] if seen[rarest] > 0 else 1.0
+        values[absent] = seen[absent] * ratio
+    return values
 
 
 def _of_items(

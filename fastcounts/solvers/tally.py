@@ -182,16 +182,19 @@ class Tally:
         )
 
     def smoothed(self, pixels: float) -> Tally:
-        """As if one more image held so many pixels of every class."""
-        inside = ~self.left_out
-        image = pixels * int(inside.sum())
+        """Add an image of the usual size that contains so many pixels of every absent class."""
+        new = ~self.present & ~self.left_out
+        images = max(self.items, 1)
+        inside = self.counted / images
         return replace(
             self,
-            pixels=_grown(self.pixels, pixels, inside),
+            pixels=_grown(self.pixels, pixels, new),
             items=self.items + 1 if self.items else 0,
-            presence=self.presence + inside,
-            presence_pixels=_grown(self.presence_pixels, image, inside),
-            presence_pixels_total=_grown(self.presence_pixels_total, image, inside),
+            presence=self.presence + new,
+            presence_pixels=_grown(self.presence_pixels, max(pixels, inside), new),
+            presence_pixels_total=_grown(
+                self.presence_pixels_total, max(pixels, inside + self.void / images), new
+            ),
         )
 
 
