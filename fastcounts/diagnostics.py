@@ -535,10 +535,11 @@ def _flags_of_values(counts: Counts, values: Floats) -> list[dict[str, Any]]:
                 f"{WIDE_RATIO}: a few pixels steer the gradient; cap=10 is a start",
             )
         )
-    if high > 0 and (idle := (counts.pixels > 0) & (values == 0)).any():
-        found.append(
-            _flag(counts, "zero", idle, "has pixels and weighs 0: nothing is learned from it")
-        )
+    if (idle := (counts.pixels > 0) & (values == 0)).any():
+        message = "has pixels and weighs 0: nothing is learned from it"
+        if high == 0:
+            message = "all weights are 0, and so is the loss: take another scheme"
+        found.append(_flag(counts, "zero", idle, message))
     if values.size and values.max() > HALF_PRECISION_MAX:
         found.append(
             _flag(

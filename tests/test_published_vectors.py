@@ -32,6 +32,14 @@ CITYSCAPES_WEIGHTS = [
     1.66934974, 1.89835499, 1.91699846, 4.52550817, 1.07868993, 0.03445375,
 ]  # fmt: skip
 
+OVER_ALL_PIXELS = [
+    3.063728571, 18.563516617, 4.949110508, 172.351211548, 128.761428833, 91.361610413,
+    543.607177734, 204.906326294, 7.091544151, 97.561729431, 28.106302261, 92.668327332,
+    835.976379395, 16.149547577, 422.345581055, 480.283935547, 485.000701904, 1144.953857422,
+    272.908599854,
+]  # fmt: skip
+"""Cityscapes as in BenBausch/Depth-Semantic-UDA, utils/constans.py; pole (91.36) counts another
+label of Cityscapes too."""
 
 SEMANTIC_KITTI = [
     100109630, 390251, 936032, 5086655, 4245784, 793172, 298655, 88017, 467084144, 34578866,
@@ -79,6 +87,15 @@ def counts_of(pixels, void=0):
 def test_cityscapes_inverse_frequency_of_mean_1():
     weights = solve(counts_of(CITYSCAPES), "inverse", normalize="mean")
     np.testing.assert_allclose(weights.values, CITYSCAPES_WEIGHTS, rtol=5e-7)
+
+
+def test_cityscapes_inverse_frequency_with_void_in_the_denominator():
+    *classes, void = CITYSCAPES
+    weights = solve(counts_of(classes, void), "power", exponent=1, void=True).values
+    others = np.arange(len(classes)) != 5
+    np.testing.assert_allclose(weights[others], np.array(OVER_ALL_PIXELS)[others], rtol=2e-7)
+    without = solve(counts_of(classes, void), "power", exponent=1).values
+    np.testing.assert_allclose(weights / without, 1 + void / sum(classes), rtol=1e-14)
 
 
 def published(name):

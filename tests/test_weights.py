@@ -180,7 +180,10 @@ def test_one_class(scheme):
 def test_one_class_that_has_nothing_to_be_rarer_than(scheme):
     weights = solve(counts_of([7]), scheme)
     assert weights.values.tolist() == [0.0]
-    assert weights.diagnostics == {}
+    assert set(weights.diagnostics) == {"pixels", "flags", "images"}
+    (flag,) = weights.diagnostics["flags"]
+    assert (flag["flag"], flag["labels"]) == ("zero", [0])
+    assert "all weights are 0" in flag["message"]
     with pytest.raises(errors.SolveError, match="all weights are zero"):
         solve(counts_of([7]), scheme, normalize="pixel_mean")
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastcounts import diagnostics
 from fastcounts.solvers.costs import answer_costs
@@ -18,28 +19,65 @@ if TYPE_CHECKING:
 
 __all__ = ["diagnose"]
 
+NEAR_INVERSE = 1.6
+"""Effective numbers are called inverse frequency if ``n * w`` varies by less than this factor."""
+
 
 def diagnose(
     counts: Counts, tally: Tally, values: Floats, record: Scheme, chosen: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Diagnostics of weights; other kinds have no constant predictors to compare."""
-    if record.kind != "weight" or not (values[tally.present] > 0).any():
+    if record.kind != "weight":
         return {}
-    found = diagnostics.describe(tally.pixels, values)
+    weighs = bool((values[tally.present] > 0).any())
+    found: dict[str, Any] = {"pixels": tally.pixels}
+    if weighs:
+        found = diagnostics.describe(tally.pixels, values)
+    places = np.flatnonzero(np.isin(tally.labels, counts.labels))
+    found["flags"] = [
+        *diagnostics.flags(counts, values[places]),
+        *_flags_of_scheme(tally, values, record, chosen),
+    ]
+    found["images"] = _images(counts, values.size, places)
+    if not weighs:  # no costs to compare: the loss is 0 whatever the model predicts
+        return found
     stated = _stated_costs(tally, values, record, chosen)
     if stated:
         found["stated_costs"] = stated
     costs = stated.get("after", found["implied_prior"])[tally.present]
     found["exact"] = bool(np.ptp(costs) <= 1e-9 * max(float(np.abs(costs).max()), 1e-300))
-    places = np.flatnonzero(np.isin(tally.labels, counts.labels))
-    found["flags"] = diagnostics.flags(counts, values[places])
-    found["images"] = diagnostics.of_images(counts)
-    for name, column in found["images"].items():
-        if name != "missing":
-            wide = np.full(values.size, np.nan if name == "log_weight_errors" else 0.0)
-            wide[places] = column
-            found["images"][name] = wide
     return found
+
+
+def _images(counts: Counts, size: int, places: npt.NDArray[np.intp]) -> dict[str, Any]:
+    """Diagnostics of images, with a place for every class that was asked for."""
+    found = diagnostics.of_images(counts)
+    for name, column in found.items():
+        if name != "missing":
+            wide = np.full(size, np.nan if name == "log_weight_errors" else 0.0)
+            wide[places] = column
+            found[name] = wide
+    return found
+
+
+def _flags_of_scheme(
+    tally: Tally, values: Floats, record: Scheme, chosen: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Flag effective numbers that are inverse frequency under another name.
+
+    With as many prototypes as samples, the default, ``n * w`` varies by at most e / (e - 1) = 1.58.
+    """
+    if record.name != "effective_number":
+        return []
+    samples = (tally.presence if chosen["of"] == "presence" else tally.pixels)[tally.present]
+    mass = samples * values[tally.present]
+    if mass.max() > NEAR_INVERSE * mass.min() or samples.max() <= NEAR_INVERSE * samples.min():
+        return []
+    message = (
+        f"these effective numbers are inverse frequency to within {mass.max() / mass.min() - 1:.0%}"
+        ": give prototypes= below the samples of the largest class, or beta="
+    )
+    return [{"flag": "near_inverse", "labels": [], "message": message}]
 
 
 def _stated_costs(

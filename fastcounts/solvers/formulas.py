@@ -79,10 +79,11 @@ def balanced(tally: Tally) -> Floats:
     source="folklore; the square root as in Mahajan et al. (2018), arXiv:1805.00932",
     absent="infinite",
     exponent="0 gives no weights, 0.5 the square root, 1 inverse frequency",
+    void="ignored pixels are part of N in p = n / N",
 )
-def power(tally: Tally, *, exponent: float = 0.5) -> Floats:
+def power(tally: Tally, *, exponent: float = 0.5, void: bool = False) -> Floats:
     """Frequency to a negative power: half-way between no weights and inverse frequency."""
-    return np.asarray(tally.frequencies ** -at_least("exponent", exponent, 0))
+    return np.asarray(_shares(tally, void) ** -at_least("exponent", exponent, 0))
 
 
 @scheme(
@@ -155,10 +156,11 @@ def _shares(tally: Tally, void: Any) -> Floats:
     source="the create_class_weight function that Keras users hand on",
     absent="infinite",
     mu="above 0; the smaller, the more classes sit on the floor of 1",
+    void="ignored pixels are part of N",
 )
-def log_inverse(tally: Tally, *, mu: float = 0.15) -> Floats:
+def log_inverse(tally: Tally, *, mu: float = 0.15, void: bool = False) -> Floats:
     """Logarithm of the inverse frequency, with a floor of 1."""
-    return np.maximum(1.0, np.log(number("mu", mu, above=0) / tally.frequencies))
+    return np.maximum(1.0, np.log(number("mu", mu, above=0) / _shares(tally, void)))
 
 
 @scheme(
@@ -179,10 +181,11 @@ def inverse_offset(tally: Tally, *, eps: float = 0.001, void: bool = False) -> F
     tex=r"-\ln p_c",
     source="self-information of the class, in nats",
     absent="infinite",
+    void="ignored pixels are part of N in p = n / N",
 )
-def neg_log(tally: Tally) -> Floats:
+def neg_log(tally: Tally, *, void: bool = False) -> Floats:
     """Surprise of meeting the class; 0 where there is no other."""
-    return np.asarray(0.0 - np.log(tally.frequencies))
+    return np.asarray(0.0 - np.log(_shares(tally, void)))
 
 
 @scheme(
@@ -190,16 +193,18 @@ def neg_log(tally: Tally) -> Floats:
     tex=r"1 - p_c",
     source="folklore; barely weighs anything when there are many classes",
     absent="finite, 1",
+    void="ignored pixels are part of N in p = n / N",
 )
-def one_minus(tally: Tally) -> Floats:
+def one_minus(tally: Tally, *, void: bool = False) -> Floats:
     """Share of all other classes."""
-    return np.asarray(tally.others / tally.counted)
+    more = tally.void if flag("void", void) else 0.0
+    return np.asarray((tally.others + more) / (tally.counted + more))
 
 
 @scheme(
     formula="1 / ln(n), scaled to mean 1",
     tex=r"\frac{1}{\ln n_c}",
-    source="the Cityscapes weights of OCNet and HRNet, 0.8373, 0.918, ... (inferred from them)",
+    source="OCNet, by its author's statement; 0.8373, 0.918, ... on Cityscapes, as in HRNet",
     absent="0; infinite for a class of one pixel. Depends on the size of the data set",
     published="mean",
 )
@@ -215,7 +220,8 @@ def inverse_log_count(tally: Tally) -> Floats:
     absent="undefined",
     published="mean",
     beta="between 0 (no weights) and 1 (inverse frequency); the paper takes 0.9 to 0.9999",
-    prototypes="1 / (1 - beta) instead of beta; None for both takes the pixels that were counted",
+    prototypes="1 / (1 - beta) instead of beta; None for both takes the number of samples, which is"
+    " inverse frequency to within a factor of 1.6: give one of the two for anything else",
     of="'pixels', or 'presence' to put the images that contain the class in the place of n",
 )
 def effective_number(
