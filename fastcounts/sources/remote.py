@@ -11,12 +11,13 @@ themselves; what they give up on is an error of that chunk.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from datetime import timedelta
 from importlib import import_module
 from itertools import islice
 from math import prod
@@ -29,25 +30,62 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import _get_loop, sync
 from zarr.storage import StorePath, WrapperStore
 
-from fastcounts.errors import ForbiddenChunk, MissingExtra, ReadError, UnsupportedSource
+from fastcounts.errors import (
+    ForbiddenChunk,
+    MissingExtra,
+    OptionError,
+    ReadError,
+    UnsupportedSource,
+)
 from fastcounts.grid import Box, Grid
 from fastcounts.plan import AHEAD_BYTES
 from fastcounts.sources.chunks import LocalChunks
 from fastcounts.sources.decoding import Scratch, Stored, last_of
 from fastcounts.sources.listing import PAGE_KEYS, Listing, cheapest, key_corners
-from fastcounts.sources.port import Found, Piece
+from fastcounts.sources.port import Found, Piece, one_line
 from fastcounts.sources.shards import Shards
 from fastcounts.sources.shortcuts import Shortcuts
 
-__all__ = ["StoreChunks", "StoreShards", "fetch_error", "is_forbidden", "list_keys", "open_url"]
+__all__ = [
+    "OversizedError",
+    "StoreChunks",
+    "StoreShards",
+    "fetch_error",
+    "is_forbidden",
+    "list_keys",
+    "open_url",
+    "stored_size",
+    "words_of",
+]
 
 Answer = TypeVar("Answer")
 
 _FORBIDDEN = 403
 
+_DETAILS = re.compile(r"\n\s*(?:Debug source:|\|)|^\s*[x\u00d7] ")
+"""Where obstore and icechunk end their message and begin with details, and icechunk's bullet."""
+
 _WHOLE_BYTES = 256 << 20
 """A shard that decodes to no more is fetched at once where all of it is wanted."""
 
+
+RETRY_SECONDS = 10
+"""Seconds after which a request is not repeated, unless FASTCOUNTS_RETRY_SECONDS is set.
+
+With the 5 seconds that obstore waits for a connection, a server that cannot be reached is
+reported within 15 seconds.  Servers that throttle usually answer again after one or two.
+"""
+
+_MAX_RETRY = timedelta(days=1)
+_RETRIES = 10
+_MAX_BACKOFF_SECONDS = 3
+
+
+_SHARD_SLACK = 1 << 20
+"""A shard of so many more bytes than twice its decoded size is read in ranges.
+
+It may be damaged, or contain bytes that its index does not name.
+"""
 
 _OBSTORE = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "http", "https")
 """Schemes that obstore serves; fsspec is asked for all others, and for its own ``memory``."""
@@ -61,10 +99,12 @@ It cannot put a store into words, as zarr's messages do, unless it is told the a
 
 
 def open_url(url: str) -> Store:
-    """The store that a URL names; credentials are found as its library always finds them.
+    """Return the store that a URL names.
 
-    obstore asks a server that is overloaded or breaks off again, ten times and for three minutes
-    at most; who wants it otherwise opens a store and passes that.
+    Credentials are found as the library of the store finds them.  obstore repeats a request to a
+    server that is overloaded, fails or cannot be reached, for ten seconds or the seconds in the
+    environment variable ``FASTCOUNTS_RETRY_SECONDS``.  For other settings, open the store
+    yourself and pass it.
 
     Raises
     ------
@@ -72,6 +112,8 @@ def open_url(url: str) -> Store:
         If obstore, or fsspec, is not installed.
     UnsupportedSource
         If no library knows such a URL, or fsspec needs another one for it.
+    OptionError
+        If ``FASTCOUNTS_RETRY_SECONDS`` is not a number of seconds.
     """
     scheme = url.partition(":")[0].lower()
     if scheme not in _OBSTORE:
@@ -81,14 +123,45 @@ def open_url(url: str) -> Store:
         from zarr.storage import ObjectStore
     except ImportError:
         return _open_with_fsspec(url)
+    options: dict[str, Any] = {"retry_config": _retry_config()}
+    if scheme == "http":
+        options["client_options"] = {"allow_http": True}
     try:
-        plain: Any = {"client_options": {"allow_http": True}} if scheme == "http" else {}
-        store = from_url(url, **plain)
+        store = from_url(url, **options)
         if type(store).__name__ == "AzureStore" and "account_name" not in store.config:
-            store = from_url(url, account_name=os.environ.get(*_AZURE_ACCOUNT))
+            store = from_url(url, account_name=os.environ.get(*_AZURE_ACCOUNT), **options)
         return ObjectStore(store, read_only=True)
     except Exception as error:  # noqa: BLE001  obstore has errors of many kinds
-        raise UnsupportedSource(f"{url}: {_words(error)}") from None
+        raise UnsupportedSource(f"{url}: {words_of(error)}") from None
+
+
+def _retry_config() -> dict[str, Any]:
+    """Return how obstore repeats requests that fail.
+
+    Raises
+    ------
+    OptionError
+        If the environment variable is not a number of seconds.
+    """
+    text = os.environ.get("FASTCOUNTS_RETRY_SECONDS", "").strip() or str(RETRY_SECONDS)
+    try:
+        seconds = timedelta(seconds=float(text))
+    except (ValueError, OverflowError):
+        seconds = timedelta(seconds=-1)
+    if not timedelta(0) <= seconds <= _MAX_RETRY:
+        raise OptionError(
+            "FASTCOUNTS_RETRY_SECONDS: expected a number of seconds from 0 to 86400, such as 60, "
+            f"got {text!r}"
+        )
+    return {
+        "max_retries": _RETRIES + int(seconds.total_seconds()),  # so that time is what ends it
+        "retry_timeout": seconds,
+        "backoff": {
+            "init_backoff": timedelta(milliseconds=100),
+            "max_backoff": timedelta(seconds=_MAX_BACKOFF_SECONDS),
+            "base": 2,
+        },
+    }
 
 
 def _open_with_fsspec(url: str) -> Store:
@@ -142,15 +215,23 @@ class _Requests:
             free = min(fair - own, together - self._under_way)
         return max(1 - own, min(free, ahead // max(size, 1) - own))
 
-    def get(self, key: str, begin: int = 0, end: int | None = None) -> Future[Any]:
-        """Ask for the bytes of a key, or some of them; the answer is None for no such key."""
-        request = None if end is None else RangeByteRequest(begin, end)
+    def get(self, key: str, limit: int) -> Future[Any]:
+        """Request the value of a key; the answer is None if the key does not exist.
+
+        The answer is an `OversizedError` if the value has more than ``limit`` bytes.
+        """
+        return self._begin(_get_within(self._store_path / key, limit))
+
+    def get_range(self, key: str, begin: int, end: int) -> Future[Any]:
+        """Request some bytes of a key; the answer is None if the key does not exist."""
+        request = RangeByteRequest(begin, end)
+        place = self._store_path / key
+        return self._begin(place.get(default_buffer_prototype(), byte_range=request))
+
+    def _begin(self, request: Coroutine[Any, Any, Any]) -> Future[Any]:
         with self._lock:
             self._under_way += 1
-        answer = asyncio.run_coroutine_threadsafe(
-            (self._store_path / key).get(default_buffer_prototype(), byte_range=request),
-            _get_loop(),
-        )
+        answer = asyncio.run_coroutine_threadsafe(request, _get_loop())
         answer.add_done_callback(self._ended)
         return answer
 
@@ -160,12 +241,86 @@ class _Requests:
             self._under_way -= 1
 
     def size(self, key: str) -> int | None:
-        """How many bytes a key has; None for no such key."""
-        path = self._store_path / key
+        """Return how many bytes the value of a key has; None if the key does not exist."""
+        return stored_size(self._store_path / key)
+
+
+def stored_size(place: StorePath) -> int | None:
+    """Return how many bytes the value of a key has; None if the key does not exist.
+
+    Some stores report 0 bytes for keys that do not exist, and some do not know sizes; both are
+    asked for the value.
+    """
+    try:
+        size = sync(place.store.getsize(place.path))
+    except FileNotFoundError:
+        return None
+    except NotImplementedError:
+        size = 0
+    if size:
+        return size
+    value = sync(place.get(default_buffer_prototype()))
+    return None if value is None else len(value)
+
+
+class OversizedError(OSError):
+    """A stored value that has more bytes than any chunk; ``size`` is None if it is not known."""
+
+    def __init__(self, size: int | None, limit: int) -> None:
+        stored = f"more than {limit}" if size is None else str(size)
+        super().__init__(f"it is stored in {stored} bytes, and no such chunk takes so many")
+        self.size = size
+
+
+async def _get_within(place: StorePath, limit: int) -> Any:
+    """Return the value of a key as a buffer, or None if the key does not exist.
+
+    A value of more than ``limit`` bytes is not fetched: obstore reports the size before the
+    content arrives, and fsspec and archives are asked for ``limit + 1`` bytes.  Other stores give
+    the whole value; some of them refuse ranges that are longer than the value.
+
+    Raises
+    ------
+    OversizedError
+        If the value has more bytes.
+    """
+    store, found = place.store, None
+    if type(store).__name__ == "ObjectStore":
+        import obstore
+
         try:
-            return sync(path.store.getsize(path.path))
-        except FileNotFoundError:
+            answer = await obstore.get_async(store.store, place.path)  # type: ignore[attr-defined]
+            if (size := int(answer.meta["size"])) > limit:
+                raise OversizedError(size, limit)
+            content = await answer.bytes_async()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+        return default_buffer_prototype().buffer.from_bytes(content)
+    if _takes_ranges(store):
+        try:
+            found = await place.get(default_buffer_prototype(), RangeByteRequest(0, limit + 1))
+        except Exception as error:
+            if not _UNSATISFIABLE.search(str(error)):
+                raise
+            found = await place.get(default_buffer_prototype())  # it is empty
+        if found is not None and len(found) > limit:
+            raise OversizedError(None, limit)
+        return found
+    found = await place.get(default_buffer_prototype())
+    if found is not None and len(found) > limit:
+        raise OversizedError(len(found), limit)
+    return found
+
+
+_UNSATISFIABLE = re.compile(r"416|InvalidRange|range not satisfiable", re.IGNORECASE)
+"""What servers answer if a range begins where the value ends."""
+
+
+def _takes_ranges(store: Store) -> bool:
+    """Return whether a store gives the first bytes of a value that may be shorter."""
+    while isinstance(store, WrapperStore) and type(store).__module__.startswith("zarr."):
+        store = store._store
+    return type(store).__name__ in ("FsspecStore", "ZipStore", "ObjectStore")
 
 
 # ---- which chunks exist ----
@@ -213,14 +368,21 @@ def _is_bucket(store: Store) -> bool:
 
 
 def _is_listed(store: Store) -> bool:
-    """Whether a store lists all of its keys, one by one.
+    """Return whether a store lists all of its keys, one by one.
 
-    Web servers answer with whatever their folders show; fsspec lists from a cache, which may be
-    old, and all at once.
+    A wrapper that does not support listing is not asked, whatever it wraps.  Web servers answer
+    with whatever their folders show; fsspec lists from a cache, which may be old, and all at once.
     """
-    while isinstance(store, WrapperStore):
+    while True:
+        try:
+            if not store.supports_listing:
+                return False
+        except Exception:  # noqa: BLE001  stores have errors of many kinds
+            return False
+        if not isinstance(store, WrapperStore):
+            break
         store = store._store
-    if not store.supports_listing or type(store).__name__ == "FsspecStore":
+    if type(store).__name__ == "FsspecStore":
         return False
     return type(getattr(store, "store", None)).__name__ != "HTTPStore"
 
@@ -238,7 +400,7 @@ def _keys_below(store_path: StorePath, folders: Iterable[str]) -> Iterator[str]:
     base = f"{store_path.path}/" if store_path.path else ""
     waiting = iter(folders)
     while some := list(islice(waiting, _together())):
-        streams = [store_path.store.list_prefix(base + one) for one in some]
+        streams = _streams_of(store_path.store, [base + one for one in some])
         while streams:
             pages = _answer(_next_pages(streams))
             for page in pages:
@@ -249,6 +411,22 @@ def _keys_below(store_path: StorePath, folders: Iterable[str]) -> Iterator[str]:
                 for stream, page in zip(streams, pages, strict=True)
                 if len(page) == PAGE_KEYS
             ]
+
+
+def _streams_of(store: Store, prefixes: Sequence[str]) -> list[AsyncIterator[str]]:
+    """Begin to list the keys that start with each prefix.
+
+    Some stores refuse when they are called and not when the answer is read.
+
+    Raises
+    ------
+    OSError
+        If the store refuses.
+    """
+    try:
+        return [aiter(store.list_prefix(prefix)) for prefix in prefixes]
+    except Exception as error:  # noqa: BLE001  stores have errors of many kinds
+        raise OSError(words_of(error)) from None
 
 
 async def _next_pages(streams: Sequence[AsyncIterator[str]]) -> list[list[str]]:
@@ -279,7 +457,7 @@ def _answer(question: Coroutine[Any, Any, Answer]) -> Answer:
     try:
         return sync(question)
     except Exception as error:  # noqa: BLE001  stores have errors of many kinds
-        raise OSError(_words(error)) from None
+        raise OSError(words_of(error)) from None
 
 
 def _together() -> int:
@@ -287,10 +465,17 @@ def _together() -> int:
     return int(zarr.config.get("async.concurrency") or 16)
 
 
-def _words(error: BaseException) -> str:
-    """What an error of a store says, on one line."""
-    text = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+def words_of(error: BaseException) -> str:
+    """Return the message of a store's error on one line, with its class if it says little alone.
+
+    Rust libraries print the message first, and then details for their own developers.
+    """
+    text = str(getattr(error, "strerror", None) or error)
+    text = next(filter(None, _DETAILS.split(text)), "")
+    text = one_line(text, 300) if text.strip() else ""
+    if not text:
+        return type(error).__name__
+    return f"{type(error).__name__}: {text}" if isinstance(error, LookupError) else text
 
 
 def fetch_error(what: str, error: BaseException) -> ReadError:
@@ -301,11 +486,13 @@ def fetch_error(what: str, error: BaseException) -> ReadError:
     what : the array and the chunk.
     error : of obstore, fsspec or one of its libraries, or of any other store.
     """
+    if isinstance(error, OversizedError):
+        return ReadError(f"{what}: {error}")
     if not is_forbidden(error):
-        return ReadError(f"{what} cannot be fetched: {_words(error)}")
+        return ReadError(f"{what} cannot be fetched: {words_of(error)}")
     return ForbiddenChunk(
-        f"{what} is forbidden (403): {_words(error)}; where the store answers so for keys that do "
-        "not exist, forbidden='missing' (--forbidden missing) takes it for missing"
+        f"{what} is forbidden (403): {words_of(error)}; where the store answers so for keys that "
+        "do not exist, forbidden='missing' (--forbidden missing) takes it for missing"
     )
 
 
@@ -351,13 +538,14 @@ class StoreChunks(LocalChunks):
         shortcuts = Shortcuts(self._decoding, axis) if known else None
         waiting = iter(boxes)
         asked: deque[tuple[Box, str, bool, Future[Any]]] = deque()
+        limit = self._decoding.chain.limit
         with self._requests:
             try:
                 while True:
                     room = self._requests.room(self._decoding.chain.size, len(asked), self.room)
                     batch = list(islice(waiting, max(room, 0)))
                     for box, key, whole in zip(batch, *self._keys_of(batch), strict=True):
-                        asked.append((box, key, whole, self._requests.get(key)))
+                        asked.append((box, key, whole, self._requests.get(key, limit)))
                     if not asked:
                         break
                     yield from self._answers(asked, scratch, shortcuts)
@@ -406,8 +594,6 @@ class StoreChunks(LocalChunks):
     def _keep(self, found: Any, scratch: Scratch, used: int) -> int:
         """Copy what a store gave, which may be the store's own memory; return its length."""
         content = _bytes_of(found)
-        if content.nbytes > self._decoding.chain.limit:
-            return -errno.EFBIG
         scratch.stored.data[used : used + content.nbytes] = content
         return content.nbytes
 
@@ -443,7 +629,7 @@ class _NotFetchedError(OSError):
     """A shard that could not be fetched; ``error`` is the store's own."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(_words(error))
+        super().__init__(words_of(error))
         self.error = error
 
 
@@ -467,7 +653,7 @@ class _Ranged:
 
     def _get(self, offset: int, length: int) -> memoryview:
         try:
-            found = self._requests.get(self._key, offset, offset + length).result()
+            found = self._requests.get_range(self._key, offset, offset + length).result()
         except Exception as error:  # noqa: BLE001  stores have errors of many kinds
             raise _NotFetchedError(error) from None
         return memoryview(b"") if found is None else _bytes_of(found)[:length]
@@ -495,6 +681,7 @@ class StoreShards(Shards):
         for length in self._shard:
             size *= length
         most = _WHOLE_BYTES if self.room is None else min(_WHOLE_BYTES, self.room // 5)
+        limit = 2 * size + self._levels[0].index_bytes + _SHARD_SLACK
         waiting = iter(boxes)
         asked: deque[tuple[Box, Sequence[int], str, Future[Any] | None]] = deque()
         with self._requests:
@@ -504,7 +691,7 @@ class StoreShards(Shards):
                     for box in islice(waiting, max(room, 0)):
                         corner, key = self._place(box)
                         whole = size <= most and self._is_all(box)
-                        answer = self._requests.get(key) if whole else None
+                        answer = self._requests.get(key, limit) if whole else None
                         asked.append((box, corner, key, answer))
                     if not asked:
                         return
@@ -527,7 +714,11 @@ class StoreShards(Shards):
             if answer is None:
                 size = self._requests.size(key)
                 return None if size is None else _Ranged(self._requests, key, size)
-            found = answer.result()
+            try:
+                found = answer.result()
+            except OversizedError as error:
+                size = error.size or self._requests.size(key)
+                return None if size is None else _Ranged(self._requests, key, size)
         except Exception as error:  # noqa: BLE001  stores have errors of many kinds
             return _NotFetchedError(error)
         return None if found is None else _Held(_bytes_of(found))

@@ -25,7 +25,7 @@ from zarr.abc.store import Store
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
+from zarr.storage import LocalStore, MemoryStore, StorePath, WrapperStore, ZipStore
 
 from fastcounts.classes import FILL_VALUE, Meaning, check_label_dtype, join_names
 from fastcounts.errors import (
@@ -57,7 +57,7 @@ from fastcounts.sources.port import (
     one_line,
     whole_chunks,
 )
-from fastcounts.sources.remote import fetch_error, is_forbidden
+from fastcounts.sources.remote import fetch_error, is_forbidden, stored_size, words_of
 from fastcounts.sources.shards import Shards
 from fastcounts.sources.survey import way_of, weigh_chunks
 
@@ -114,14 +114,14 @@ def _open(target: Any, path: str, url: str = "") -> Array | zarr.Group:
     except FileNotFoundError:
         raise SourceNotFound(f"{name}: holds no Zarr array or group") from None
     except (OSError, BadZipFile) as error:
-        raise ReadError(f"{name}: {one_line(error)}") from None
+        raise ReadError(f"{name}: {words_of(error)}") from None
     except Exception as error:  # noqa: BLE001  metadata may be wrong in any way
         if is_forbidden(error) or type(error).__module__.startswith("obstore"):
-            raise ReadError(f"{name}: {one_line(error)}") from None
+            raise ReadError(f"{name}: {words_of(error)}") from None
         repaired = _with_letter_orders(target)
         if repaired is None:
             raise UnsupportedSource(
-                f"{name}: its metadata cannot be read: {one_line(error)}"
+                f"{name}: its metadata cannot be read: {words_of(error)}"
             ) from None
         return repaired
     for warning in heard:  # the others are advice for those who write arrays
@@ -194,19 +194,33 @@ def _name(store_path: StorePath) -> str:
     store = store_path.store
     if isinstance(store, LocalStore):
         return str(Path(store.root) / store_path.path)
-    return str(store_path)
+    if isinstance(store, MemoryStore):
+        return str(store_path)
+    return _text(store_path) or f"{type(store).__name__}/{store_path.path}".rstrip("/")
+
+
+def _text(store_path: StorePath) -> str:
+    """Return how a store names an array; empty if the name differs from process to process."""
+    store = store_path.store
+    while isinstance(store, WrapperStore):
+        store = store._store
+    if isinstance(store, MemoryStore):
+        return ""
+    try:
+        text = str(store_path)
+    except Exception:  # noqa: BLE001  stores have errors of many kinds
+        return ""
+    return "" if " object at 0x" in text else text
 
 
 def _identity(store_path: StorePath) -> str:
-    """The canonical URI of an array; empty for one in memory."""
+    """Return the canonical URI of an array; empty for one in memory or in a nameless store."""
     store = store_path.store
-    if isinstance(store, MemoryStore):
-        return ""
     if isinstance(store, LocalStore):
         return (Path(store.root) / store_path.path).resolve().as_uri()
     if isinstance(store, ZipStore):
         return f"{Path(store.path).resolve().as_uri()}/{store_path.path}".rstrip("/")
-    return str(store_path)
+    return _text(store_path)
 
 
 def _on_disk(array: Array) -> Array:
@@ -345,7 +359,7 @@ class ZarrSource(Source):
             try:
                 there = any(_content(path / name) for name in ("zarr.json", ".zarray"))
             except Exception as error:  # noqa: BLE001  a store may fail in any way
-                raise ReadError(f"{reader.name}: {one_line(error)}") from None
+                raise ReadError(f"{reader.name}: {words_of(error)}") from None
             if not there:
                 raise ReadError(
                     f"{reader.name}: there is no array (any more); what cannot be seen from here "
@@ -495,7 +509,7 @@ class _Reader:
             if is_forbidden(error):
                 raise fetch_error(f"{self.name}: {what} [{place}]", error) from None
             raise ReadError(
-                f"{self.name}: {what} [{place}] cannot be read: {one_line(error)}"
+                f"{self.name}: {what} [{place}] cannot be read: {words_of(error)}"
             ) from None
 
     def _exists(self, key: str) -> bool:
@@ -524,7 +538,7 @@ class _Reader:
             tells = type(store).getsize is not Store.getsize  # which reads all of it to tell
             try:
                 if tells:
-                    return sync(store.getsize(place.path))
+                    return stored_size(place)
                 return 0 if sync(place.exists()) else None
             except FileNotFoundError:
                 return None
@@ -612,7 +626,7 @@ class _ShardIndex:
         try:
             buffer = sync(place.get(default_buffer_prototype(), byte_range=request))
         except Exception as error:  # noqa: BLE001  stores have errors of many kinds
-            raise OSError(one_line(error)) from None
+            raise OSError(words_of(error)) from None
         content = b"" if buffer is None else buffer.to_bytes()
         if len(content) != size:
             raise ValueError(f"expected {size} bytes, got {len(content)}")
