@@ -24,9 +24,11 @@ __all__ = [
     "as_integer",
     "as_labels",
     "check_label_dtype",
+    "comparable",
     "concatenate_labels",
     "join_names",
     "labels_from_integers",
+    "read_label",
     "read_labels",
     "read_names",
     "spell_names",
@@ -125,6 +127,17 @@ def read_labels(values: Any, field: str) -> Labels:
         return labels_from_integers(values)
     except LabelRangeError as error:
         raise FormatError(f"{field}: {error}") from None
+
+
+def read_label(key: Any, field: str) -> int:
+    """Return the label that is the name of an entry of a file; raises FormatError."""
+    try:
+        label = int(key)
+        if str(label) != str(key) or not -_SIGNED_END <= label < 2 * _SIGNED_END:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise FormatError(f"{field}: expected a label, got {str(key)[:40]!r}") from None
+    return label
 
 
 def _range_message(low: int, high: int) -> str:
@@ -281,13 +294,13 @@ class Classes:
     def fold(self, labels: Labels) -> tuple[NDArray[np.bool_], Labels]:
         """Say which of ``labels`` belong to a class, and the class of those that do."""
         keys, representatives = self._lookup
-        wanted, given = _comparable(keys, labels)
+        wanted, given = comparable(keys, labels)
         place = np.minimum(np.searchsorted(wanted, given), wanted.size - 1)
         known = wanted[place] == given
         return known, as_labels(representatives[place[known]])
 
 
-def _comparable(left: Labels, right: Labels) -> tuple[NDArray[Any], NDArray[Any]]:
+def comparable(left: Labels, right: Labels) -> tuple[NDArray[Any], NDArray[Any]]:
     """Two label arrays as one type in which they compare exactly."""
     if left.dtype == right.dtype:
         return left, right
@@ -335,7 +348,7 @@ def _first_names(names: Iterable[str]) -> tuple[str, ...]:
 def read_names(data: Any, what: str) -> dict[int, tuple[str, ...]]:
     """Names from a file; raises FormatError."""
     try:
-        read = {int(label): _first_names(names) for label, names in data.items()}
+        read = {read_label(label, what): _first_names(names) for label, names in data.items()}
         for label, names in data.items():
             if list(read[int(label)]) != names or not all(isinstance(n, str) for n in names):
                 raise ValueError("expected a few names for each label, sorted")
@@ -354,7 +367,7 @@ def among(labels: Labels, wanted: Labels) -> NDArray[np.bool_]:
     """Say which of ``labels`` are one of ``wanted``: (n,)."""
     if not wanted.size:
         return np.zeros(labels.size, bool)
-    return np.isin(*_comparable(labels, wanted))
+    return np.isin(*comparable(labels, wanted))
 
 
 class Sorted(NamedTuple):
@@ -461,7 +474,9 @@ class Options:
         try:
             classes = data["classes"]
             if classes is not None:
-                classes = {int(label): name for label, name in classes.items()}
+                classes = {
+                    read_label(label, "options: classes"): name for label, name in classes.items()
+                }
             if not isinstance(data["ignore"], list):
                 raise TypeError("ignore: expected a list")
             return cls.parse(data["ignore"], classes, data["items"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,12 @@ from fastcounts.classes import (
     read_names,
     spell_names,
     sum_by_label,
+)
+from fastcounts.consistency import (
+    contradiction,
+    coverage_contradiction,
+    exact_sum,
+    unaccounted,
 )
 from fastcounts.covers import Covers
 from fastcounts.errors import (
@@ -52,7 +58,14 @@ __all__ = ["Counts", "load", "parse"]
 
 FORMAT_VERSION = 1
 _COLUMNS = ("pixels", "presence", "presence_pixels", "presence_pixels_total")
+_SUMS = (*_COLUMNS, "unplaced")
+"""Columns that are added and subtracted."""
+
 _TABLE_ARRAYS = ("source", "items", "offsets", "labels", "pixels")
+
+
+_DERIVED: Pixels = np.empty(0, np.int64)
+"""Stands for ``unplaced`` where it is not given."""
 
 
 def _empty() -> Pixels:
@@ -82,6 +95,8 @@ class Counts:
     provenance : how the counts came about; says nothing about what they are.
     data_names : what the data calls its labels, also those that were not met; several names where
         its parts differ.  Like ``provenance`` it is no part of equality.
+    unplaced : (K,) int64, those of ``pixels`` of which it is not known in which items they are;
+        all of them if there are no items.  If it is not given, none are where there are items.
 
     Raises
     ------
@@ -109,45 +124,32 @@ class Counts:
     covers: Covers = field(default_factory=Covers)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     data_names: Names = field(default_factory=dict)
+    unplaced: Pixels = field(default_factory=lambda: _DERIVED)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", as_labels(np.asarray(self.labels)))
-        for name in ("labels", *_COLUMNS):
+        if self.unplaced is _DERIVED:
+            self._derive_unplaced()
+        for name in ("labels", *_SUMS):
             array = np.array(getattr(self, name))  # a copy: the caller's may change
             array.flags.writeable = False
             object.__setattr__(self, name, array)
         for name in ("provenance", "data_names"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
-        if fault := self._fault():
+        if fault := contradiction(self):
             raise LedgerError(fault)
 
-    def _fault(self) -> str | None:
-        """Say in what way the numbers contradict each other, or None."""
-        for name in _COLUMNS:
-            column = getattr(self, name)
-            if column.dtype != np.int64 or column.shape != self.labels.shape:
-                return f"{name}: expected int64 of shape {self.labels.shape}"
-            if column.size and column.min() < 0:
-                return f"{name}: a negative number"
-        if self.labels.size > 1 and not np.all(self.labels[1:] > self.labels[:-1]):
-            return "labels: expected in ascending order, each once"
-        if np.any(self.options.is_ignored(self.labels)):
-            return "labels: one of them is ignored"
-        classes = self.options.classes
-        if classes is not None and not np.array_equal(classes.labels, self.labels):
-            return "labels: they are not those of options.classes"
-        counted = exact_sum(self.pixels)
-        if counted != self.ledger.counted:
-            return f"pixels add up to {counted}, and the ledger says counted {self.ledger.counted}"
-        if self.items < 0 or (self.presence.size and int(self.presence.max()) > self.items):
-            return f"presence: more items contain a class than the {self.items} there are"
-        if np.any(self.presence_pixels > self.presence_pixels_total):
-            return "presence_pixels: more than presence_pixels_total"
-        if self.item_table is not None and len(self.item_table) != self.items:
-            return f"item_table: {len(self.item_table)} rows for {self.items} items"
-        if any(item.seen >= item.total for item in self.open_items):
-            return "open_items: one is complete"
-        return None
+    def _derive_unplaced(self) -> None:
+        """Without items every pixel is unplaced; with items, none is."""
+        items = bool(self.items or self.open_items)
+        pixels = np.asarray(self.pixels)
+        object.__setattr__(self, "unplaced", np.zeros_like(pixels) if items else pixels)
+        if not items and self.ledger.ignored:
+            ignored = {
+                label: replace(entry, unplaced=entry.pixels)
+                for label, entry in self.ledger.ignored.items()
+            }
+            object.__setattr__(self, "ledger", replace(self.ledger, ignored=ignored))
 
     # ---- construction ----
 
@@ -174,7 +176,8 @@ class Counts:
         classes : as for :func:`fastcounts.count`; every label of ``pixels`` must be one.
         items : how many images the counts are of; 0 if that is not known.
         presence, presence_pixels, presence_pixels_total : by label, see :class:`Counts`;
-            needed by the schemes that look at presence, together with ``items``.
+            needed by the schemes that look at presence, together with ``items``.  Pixels of a label
+            for which one of them is left out are ``unplaced``.
 
         Raises
         ------
@@ -195,6 +198,10 @@ class Counts:
             ("presence_pixels_total", presence_pixels_total or presence_pixels),
         ):
             columns.append(_column(column or {}, labels, name))
+        needed = [presence, presence_pixels]
+        if any(entry.pixels for entry in voids.values()):
+            needed.append(presence_pixels_total)
+        columns.append(_unplaced(labels, columns[0], needed if items else [None]))
         sorted_labels = options.sort(labels, columns[0])
         if sorted_labels.unexpected_labels.size:
             raise OptionError(
@@ -206,6 +213,10 @@ class Counts:
                 "before, since an image may contain several of them"
             )
         labels, columns = spread(options, labels, columns)
+        voids = {
+            label: entry if items and entry.presence else replace(entry, unplaced=entry.pixels)
+            for label, entry in voids.items()
+        }
         counted = exact_sum(columns[0])
         ledger = Ledger(
             total=counted + sum(entry.pixels for entry in voids.values()),
@@ -219,6 +230,7 @@ class Counts:
             presence=columns[1],
             presence_pixels=columns[2],
             presence_pixels_total=columns[3],
+            unplaced=columns[4],
             ledger=ledger,
             options=options,
         )
@@ -290,29 +302,34 @@ class Counts:
         covers = self.covers.union(other.covers)
         labels, columns = sum_by_label(
             [self.labels, other.labels],
-            [[getattr(self, name), getattr(other, name)] for name in _COLUMNS],
+            [[getattr(self, name), getattr(other, name)] for name in _SUMS],
         )
-        pixels, *presences = columns
         if any(column.size and column.min() < 0 for column in columns):
             raise CountsOverflow("the sum of both counts is more than int64 holds")
         table = self.item_table if self.items or self.open_items else other.item_table
         if self.item_table is not None and other.item_table is not None:
             table = self.item_table.join(other.item_table)
-        joined = Counts(
-            labels=labels,
-            pixels=pixels,
-            items=self.items + other.items,
-            presence=presences[0],
-            presence_pixels=presences[1],
-            presence_pixels_total=presences[2],
-            ledger=self.ledger.plus(other.ledger),
-            options=self.options,
-            item_table=table,
-            covers=covers,
-            provenance=_join_provenance(self.provenance, other.provenance),
-            data_names=join_names([self.data_names, other.data_names]),
+        done: list[OpenItem] = []
+        still_open: list[OpenItem] = []
+        for item in self._join_open(other):
+            (done if item.seen == item.total else still_open).append(item)
+        presence = Presence(self.options, table is not None)
+        presence.add_open(done)
+        return with_presence(
+            {
+                "labels": labels,
+                **dict(zip(_SUMS, columns, strict=True)),
+                "items": self.items + other.items,
+                "ledger": self.ledger.plus(other.ledger),
+                "options": self.options,
+                "item_table": table,
+                "covers": covers,
+                "provenance": _join_provenance(self.provenance, other.provenance),
+                "data_names": join_names([self.data_names, other.data_names]),
+            },
+            presence.result(),
+            still_open,
         )
-        return joined.with_items(self._join_open(other))
 
     def _join_open(self, other: Counts) -> list[OpenItem]:
         """The open items of both, each once."""
@@ -346,12 +363,14 @@ class Counts:
         covers = self.covers.difference(other.covers)
         labels, columns = sum_by_label(
             [self.labels, other.labels],
-            [[getattr(self, name), -getattr(other, name)] for name in _COLUMNS],
+            [[getattr(self, name), -getattr(other, name)] for name in _SUMS],
         )
         if any(column.size and column.min() < 0 for column in columns):
             raise IncompatibleCounts("more would be taken away than was counted")
         if self.options.classes is None:
             left = columns[0] > 0
+            if any(column[~left].any() for column in columns):
+                raise IncompatibleCounts("more would be taken away than was counted")
             labels, columns = as_labels(labels[left]), [column[left] for column in columns]
         table = self.item_table
         if table is not None and other.item_table is not None:
@@ -364,6 +383,7 @@ class Counts:
                 presence=columns[1],
                 presence_pixels=columns[2],
                 presence_pixels_total=columns[3],
+                unplaced=columns[4],
                 ledger=self.ledger.plus(other.ledger, -1),
                 options=self.options,
                 open_items=self.open_items,
@@ -390,61 +410,12 @@ class Counts:
                 "count the other again with keep_items"
             )
 
-    def with_items(self, arrived: Iterable[OpenItem]) -> Counts:
-        """These counts with items added; those that are complete enter the presence statistics.
-
-        The items' pixels must be in ``pixels`` and the ledger already.
-        """
-        done: list[OpenItem] = []
-        still_open: list[OpenItem] = []
-        for item in arrived:
-            (done if item.seen == item.total else still_open).append(item)
-        still_open.sort(key=lambda item: item.key)
-        presence = Presence(self.options, self.item_table is not None)
-        presence.add_open(done)
-        return self.with_presence(presence.result(), tuple(still_open))
-
-    def with_presence(self, sums: PresenceSums, open_items: tuple[OpenItem, ...]) -> Counts:
-        """These counts with complete items added to the presence statistics, and open ones set."""
-        ignored = self.options.is_ignored(sums.labels)
-        added = (sums.presence, sums.pixels, sums.pixels_total)
-        zeros = np.zeros(np.count_nonzero(~ignored), np.int64)
-        labels, columns = sum_by_label(
-            [self.labels, as_labels(sums.labels[~ignored])],
-            [
-                [getattr(self, name), column]
-                for name, column in zip(
-                    _COLUMNS, [zeros, *(column[~ignored] for column in added)], strict=True
-                )
-            ],
-        )
-        voids = {
-            int(label): Ignored(0, int(sums.presence[place]), int(sums.pixels_total[place]))
-            for place, label in enumerate(sums.labels)
-            if ignored[place]
-        }
-        table = self.item_table
-        if sums.table is not None:
-            table = sums.table if table is None else table.join(sums.table)
-        return replace(
-            self,
-            labels=labels,
-            pixels=columns[0],
-            presence=columns[1],
-            presence_pixels=columns[2],
-            presence_pixels_total=columns[3],
-            items=self.items + sums.items,
-            ledger=self.ledger.plus(Ledger(ignored=voids)),
-            open_items=open_items,
-            item_table=table,
-        )
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Counts):
             return NotImplemented
         return (
             np.array_equal(self.labels, other.labels)
-            and all(np.array_equal(getattr(self, n), getattr(other, n)) for n in _COLUMNS)
+            and all(np.array_equal(getattr(self, n), getattr(other, n)) for n in _SUMS)
             and self.items == other.items
             and self.ledger == other.ledger
             and self.options == other.options
@@ -510,7 +481,7 @@ class Counts:
         data["names"] = {str(label): name for label, name in self.names.items()}
         data["members"] = {str(label): list(group) for label, group in self.members.items()}
         data["items"] = self.items
-        for name in _COLUMNS[1:]:
+        for name in _SUMS[1:]:
             data[name] = getattr(self, name).tolist()
         data["open_items"] = [item.to_dict() for item in self.open_items]
         data["options"] = self.options.to_dict()
@@ -548,20 +519,22 @@ class Counts:
         if not isinstance(data["open_items"], list):
             raise FormatError("open_items: expected a list")
         table = data.get("item_table")
-        options = Options.from_dict(data["options"])
-        counts = cls(
-            labels=read_labels(data["labels"], "labels"),
-            **{name: whole_numbers(data[name], name) for name in _COLUMNS},
-            items=whole_number(data["items"], "items"),
-            ledger=Ledger.from_dict(data["ledger"]),
-            options=options,
-            open_items=tuple(OpenItem.from_dict(item) for item in data["open_items"]),
-            item_table=None if table is None else ItemTable.from_dict(table),
-            covers=Covers.from_list(data["covers"]),
-            provenance=data["provenance"],
-            data_names=read_names(data.get("data_names", {}), "data_names"),
-        )
+        given = {
+            "labels": read_labels(data["labels"], "labels"),
+            **{name: whole_numbers(data[name], name) for name in _SUMS if name in data},
+            "items": whole_number(data["items"], "items"),
+            "ledger": Ledger.from_dict(data["ledger"]),
+            "options": Options.from_dict(data["options"]),
+            "open_items": tuple(OpenItem.from_dict(item) for item in data["open_items"]),
+            "item_table": None if table is None else ItemTable.from_dict(table),
+            "covers": Covers.from_list(data["covers"]),
+            "provenance": data["provenance"],
+            "data_names": read_names(data.get("data_names", {}), "data_names"),
+        }
+        counts = cls(**given) if "unplaced" in given else _of_first_release(given)
         counts._check_names(data)
+        if fault := coverage_contradiction(counts):
+            raise LedgerError(fault)
         return counts
 
     def _check_names(self, data: Mapping[str, Any]) -> None:
@@ -673,11 +646,73 @@ def _rebuild(values: dict[str, Any]) -> Counts:
     return Counts(**values)
 
 
-def exact_sum(column: Pixels) -> int:
-    """The sum of nonnegative int64 numbers, however large."""
-    if column.size and int(column.max()) > MOST_PIXELS // column.size:
-        return sum(column.tolist())
-    return int(column.sum())
+def _of_first_release(given: dict[str, Any]) -> Counts:
+    """Make Counts of a file without ``unplaced``, as the first release wrote them.
+
+    Such a file does not say which pixels came without presence (``Counts.from_pixels``), beside
+    others whose items are known.  All of them are taken to have, if the numbers contradict each
+    other otherwise.
+    """
+    try:
+        return Counts(**given)
+    except LedgerError as error:
+        first = error
+    ledger: Ledger = given["ledger"]
+    pixels, void = unaccounted(
+        given["labels"], given["pixels"], ledger, given["open_items"], given["item_table"]
+    )
+    ignored = {
+        label: replace(entry, unplaced=number)
+        for (label, entry), number in zip(ledger.ignored.items(), void.tolist(), strict=True)
+    }
+    try:
+        return Counts(**{**given, "unplaced": pixels, "ledger": replace(ledger, ignored=ignored)})
+    except LedgerError:
+        raise first from None
+
+
+def with_presence(
+    given: Mapping[str, Any], sums: PresenceSums, open_items: Sequence[OpenItem]
+) -> Counts:
+    """Make Counts of fields whose statistics do not have some complete items yet.
+
+    Parameters
+    ----------
+    given : the fields of :class:`Counts`, with the pixels of all items in ``pixels`` and
+        ``ledger`` already.
+    sums : what the complete items add to the statistics.
+    open_items : all items that are not complete.
+    """
+    options: Options = given["options"]
+    ignored = options.is_ignored(sums.labels)
+    added = (sums.presence, sums.pixels, sums.pixels_total)
+    zeros = np.zeros(np.count_nonzero(~ignored), np.int64)
+    labels, columns = sum_by_label(
+        [given["labels"], as_labels(sums.labels[~ignored])],
+        [
+            [given[name], column]
+            for name, column in zip(
+                _SUMS, [zeros, *(column[~ignored] for column in added), zeros], strict=True
+            )
+        ],
+    )
+    voids = {
+        int(label): Ignored(0, int(sums.presence[place]), int(sums.pixels_total[place]))
+        for place, label in enumerate(sums.labels)
+        if ignored[place]
+    }
+    table: ItemTable | None = given["item_table"]
+    if sums.table is not None:
+        table = sums.table if table is None else table.join(sums.table)
+    changed = {
+        "labels": labels,
+        **dict(zip(_SUMS, columns, strict=True)),
+        "items": given["items"] + sums.items,
+        "ledger": given["ledger"].plus(Ledger(ignored=voids)),
+        "open_items": tuple(sorted(open_items, key=lambda item: item.key)),
+        "item_table": table,
+    }
+    return Counts(**{**given, **changed})
 
 
 def spread(
@@ -758,6 +793,12 @@ def _natural(value: Any, what: str) -> int:
     if number < 0:
         raise OptionError(f"{what}: expected at least 0, got {number}")
     return number
+
+
+def _unplaced(labels: Labels, pixels: Pixels, given: Sequence[Mapping[int, int] | None]) -> Pixels:
+    """The pixels of each label for which not all statistics were given."""
+    complete = [all(label in (column or ()) for column in given) for label in labels.tolist()]
+    return np.where(complete, 0, pixels)
 
 
 def _column(values: Mapping[int, int], labels: Labels, name: str) -> Pixels:

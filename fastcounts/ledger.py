@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from fastcounts.classes import read_label
 from fastcounts.errors import CountsOverflow, FormatError, LedgerError
 from fastcounts.files import text, whole_number, whole_numbers
 
@@ -15,6 +16,8 @@ __all__ = ["Ignored", "Ledger", "Place", "Unexpected"]
 MOST_PIXELS = 2**63 - 1
 PLACES = 3
 PLACED_LABELS = 256
+
+_IGNORED = ("pixels", "presence", "presence_pixels_total", "unplaced")
 
 Place = tuple[str, int, tuple[int, ...]]
 """Where a pixel stands: source, item, coordinate in the source's array."""
@@ -29,11 +32,13 @@ class Ignored:
     pixels : how many pixels carry it.
     presence : items that contain it.
     presence_pixels_total : class and ignored pixels of those items.
+    unplaced : those of ``pixels`` of which it is not known in which items they are.
     """
 
     pixels: int = 0
     presence: int = 0
     presence_pixels_total: int = 0
+    unplaced: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,11 @@ class Ledger:
         if self.total > MOST_PIXELS:
             raise CountsOverflow(f"{self.total} pixels are more than int64 holds")
         numbers = [*parts.values(), self.filled, self.total]
-        for label in self.ignored.values():
-            numbers += [label.pixels, label.presence, label.presence_pixels_total]
+        for number, entry in self.ignored.items():
+            columns = [getattr(entry, name) for name in _IGNORED]
+            if (most := max(columns)) > MOST_PIXELS:
+                raise CountsOverflow(f"ledger.ignored.{number}: {most} is more than int64 holds")
+            numbers += columns
         numbers += [label.pixels for label in self.unexpected.values()]
         if min(numbers) < 0 or sum(parts.values()) != self.total or self.filled > self.counted:
             spelled = " + ".join(f"{name} {pixels}" for name, pixels in parts.items())
@@ -138,7 +146,7 @@ class Ledger:
                 *(
                     getattr(self.ignored.get(label, Ignored()), name)
                     + sign * getattr(other.ignored.get(label, Ignored()), name)
-                    for name in ("pixels", "presence", "presence_pixels_total")
+                    for name in _IGNORED
                 )
             )
             for label in {*self.ignored, *other.ignored}
@@ -165,6 +173,7 @@ class Ledger:
                     "pixels": entry.pixels,
                     "presence": entry.presence,
                     "presence_pixels_total": entry.presence_pixels_total,
+                    "unplaced": entry.unplaced,
                 }
                 for label, entry in self.ignored.items()
             },
@@ -189,16 +198,13 @@ class Ledger:
                 for name in ("total", "counted", "filled", "nodata", "missing", "failed")
             }
             ignored = {
-                int(label): Ignored(
-                    *(
-                        whole_number(entry[name], f"ledger.ignored.{label}.{name}")
-                        for name in ("pixels", "presence", "presence_pixels_total")
-                    )
+                read_label(label, "ledger.ignored"): _ignored_from_dict(
+                    entry, f"ledger.ignored.{label}"
                 )
                 for label, entry in data["ignored"].items()
             }
             unexpected = {
-                int(label): Unexpected(
+                read_label(label, "ledger.unexpected"): Unexpected(
                     whole_number(entry["pixels"], f"ledger.unexpected.{label}.pixels"),
                     tuple(
                         (
@@ -218,6 +224,12 @@ class Ledger:
         return cls(ignored=ignored, unexpected=unexpected, **numbers)
 
 
+def _ignored_from_dict(data: Mapping[str, Any], field_name: str) -> Ignored:
+    """Read an ignored label; files of the first release do not have ``unplaced``."""
+    given = {"unplaced": 0, **data}
+    return Ignored(*(whole_number(given[name], f"{field_name}.{name}") for name in _IGNORED))
+
+
 def _join_unexpected(
     left: Mapping[int, Unexpected], right: Mapping[int, Unexpected], sign: int
 ) -> dict[int, Unexpected]:
@@ -229,6 +241,10 @@ def _join_unexpected(
         if pixels == 0:
             continue
         placed = len(joined) < PLACED_LABELS
-        places = mine.places + other.places if sign > 0 else mine.places
+        places = (
+            mine.places + other.places
+            if sign > 0
+            else tuple(place for place in mine.places if place not in other.places)
+        )
         joined[label] = Unexpected(pixels, tuple(sorted(set(places))[:PLACES]) if placed else ())
     return joined

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastcounts import errors, solvers
+from fastcounts.classes import Options
 from fastcounts.counts import Counts
 from fastcounts.diagnostics import (
     KERAS_CLIP,
@@ -207,6 +208,7 @@ def of_images(images, ignored=0) -> Counts:
             counted=int(images[:, :classes].sum()),
             ignored=void if ignored else {},
         ),
+        options=Options(ignore=(255,) if ignored else ()),
         item_table=ItemTable.of(
             [ItemKey("", place) for place in range(len(images))],
             np.append(0, np.cumsum(held.sum(axis=1))),
@@ -362,7 +364,10 @@ def test_a_cap_leaves_a_known_part_of_the_pixels_in_effect(pixels, cap):
 def test_counts_that_are_not_whole_are_flagged():
     whole = of_images([[10, 10]] * 6)
     part = replace(
-        whole, open_items=(OpenItem(ItemKey("", 9), 5, 10, np.array([0]), np.array([5])),)
+        whole,
+        pixels=np.array([65, 60]),
+        ledger=Ledger(total=125, counted=125),
+        open_items=(OpenItem(ItemKey("", 9), 5, 10, np.array([0]), np.array([5])),),
     )
     assert names_of(flags(part, [1, 1])) == {"incomplete": []}
 
@@ -423,7 +428,7 @@ def test_flags_name_their_classes():
 
 
 def test_images_without_presence_are_not_called_few():
-    counts = Counts.from_pixels({0: 10, 1: 5}, items=100)
+    counts = Counts.from_pixels({0: 100, 1: 50}, items=100)
     found = solvers.solve(counts, "inverse").diagnostics
     assert found["flags"] == []
     assert "presence= to" in found["images"]["missing"]["presence_share"]

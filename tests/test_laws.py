@@ -23,6 +23,7 @@ from fastcounts.errors import (
     CountsOverflow,
     IncompatibleCounts,
     LabelRangeError,
+    LedgerError,
     NonIntegralLabel,
     UnexpectedLabel,
 )
@@ -280,7 +281,10 @@ def test_exactness__overflow_raises() -> None:
 
 
 def test_exactness__presence_overflows_as_well() -> None:
-    one = fc.Counts.from_pixels({0: 1}, items=1, presence={0: 1}, presence_pixels={0: 2**62})
+    """No statistic exceeds the pixels, so none can overflow before they do."""
+    with pytest.raises(LedgerError, match="presence_pixels"):
+        fc.Counts.from_pixels({0: 1}, items=1, presence={0: 1}, presence_pixels={0: 2**62})
+    one = fc.Counts.from_pixels({0: 2**62}, items=1, presence={0: 1}, presence_pixels={0: 2**62})
     with pytest.raises(CountsOverflow):
         one + one
 

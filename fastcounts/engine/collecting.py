@@ -17,7 +17,7 @@ from fastcounts.classes import (
     join_names,
     sum_by_label,
 )
-from fastcounts.counts import Counts, spread
+from fastcounts.counts import Counts, spread, with_presence
 from fastcounts.engine.places import Places
 from fastcounts.engine.tallying import Partial
 from fastcounts.items import ItemKey, ItemTable, OpenItem
@@ -164,26 +164,27 @@ class Collector:
         )
         strangers, strange_pixels = self._strangers.result()
         zeros = np.zeros_like(class_pixels)
-        counts = Counts(
-            labels=class_labels,
-            pixels=class_pixels,
-            presence=zeros,
-            presence_pixels=zeros,
-            presence_pixels_total=zeros,
-            ledger=Ledger(
+        given = {
+            "labels": class_labels,
+            "pixels": class_pixels,
+            "items": 0,
+            "presence": zeros,
+            "presence_pixels": zeros,
+            "presence_pixels_total": zeros,
+            "unplaced": zeros,
+            "ledger": Ledger(
                 counted=int(class_pixels.sum()),
                 ignored=self._ignored(labels[ignored], pixels[ignored]),
                 unexpected=self._unexpected(strangers, strange_pixels),
                 **self._sums,
             ),
-            options=self._options,
-            covers=self._plan.covers(),
-            provenance=provenance,
-            data_names=self._names(),
-            item_table=_empty_table() if self._keep else None,
-        )
-        open_items = sorted(self._open.values(), key=lambda item: item.key)
-        return counts.with_presence(self._presence.result(), tuple(open_items))
+            "options": self._options,
+            "covers": self._plan.covers(),
+            "provenance": provenance,
+            "data_names": self._names(),
+            "item_table": _empty_table() if self._keep else None,
+        }
+        return with_presence(given, self._presence.result(), list(self._open.values()))
 
     def declared_nodata(self, *, confirmed: bool) -> list[dict[str, Any]]:
         """Return which labels became nodata because metadata declares them, for the provenance.
