@@ -258,14 +258,15 @@ class Source(ABC):
         return None
 
     def confirm(self) -> None:  # noqa: B027  most sources have nothing that could go
-        """Verify that what was opened is still there.
+        """Check that what was opened still exists, and that its metadata is the same.
 
-        What is gone would look as if none of its chunks existed, and be counted as fill.
+        Chunks of an array that was deleted would be counted as fill, and those of an array that
+        was rewritten would be read with the data type and fill value of before.
 
         Raises
         ------
         ReadError
-            Naming what is gone.
+            Naming what does not exist, or what is different.
         """
 
     def keep_within(self, reading_bytes: int) -> None:  # noqa: B027  blocks may be all it holds

@@ -42,6 +42,7 @@ from fastcounts.sources.chunks import LocalChunks, chunks_of, fetch_chunks
 from fastcounts.sources.codecs import UnknownChain
 from fastcounts.sources.keys import list_chunks
 from fastcounts.sources.listing import Listing
+from fastcounts.sources.metadata import StoredMetadata, number_orders
 from fastcounts.sources.ome import class_names, find_labels, holds_labels, is_picture
 from fastcounts.sources.port import (
     Fetched,
@@ -141,17 +142,8 @@ def _with_letter_orders(target: Any) -> Array | None:
         return None
     try:
         metadata = json.loads((target / "zarr.json").read_text())
-        axes = list(range(len(metadata["shape"])))
-        orders = {"C": axes, "F": axes[::-1]}
-        named = [
-            codec["configuration"]
-            for codec in metadata["codecs"]
-            if codec["name"] == "transpose" and codec["configuration"]["order"] in ("C", "F")
-        ]
-        if not named or metadata.get("storage_transformers"):
+        if not number_orders(metadata) or metadata.get("storage_transformers"):
             return None  # it is something else that is wrong
-        for configuration in named:
-            configuration["order"] = orders[configuration["order"]]
         store_path = StorePath(LocalStore(target, read_only=True))
         return zarr.Array(AsyncArray(ArrayV3Metadata.from_dict(metadata), store_path))
     except (OSError, KeyError, TypeError, ValueError):
@@ -353,18 +345,9 @@ class ZarrSource(Source):
                 reader.chunks.room = reading_bytes
 
     def confirm(self) -> None:
-        """Verify that the metadata of every array is where it was."""
+        """Check that every array exists, with the metadata it was opened with."""
         for reader in self._arrays:
-            path = reader.array.store_path
-            try:
-                there = any(_content(path / name) for name in ("zarr.json", ".zarray"))
-            except Exception as error:  # noqa: BLE001  a store may fail in any way
-                raise ReadError(f"{reader.name}: {words_of(error)}") from None
-            if not there:
-                raise ReadError(
-                    f"{reader.name}: there is no array (any more); what cannot be seen from here "
-                    "is not counted as fill"
-                )
+            reader.metadata.check()
 
     def chunks_met(self) -> dict[str, int]:
         """How many chunks were read, missing, repeated and broken."""
@@ -397,11 +380,6 @@ def _keep(found: Iterable[Found]) -> Iterator[Piece]:
             yield piece if pixels is None else piece._replace(pixels=pixels.copy())
 
 
-def _content(path: StorePath) -> Any:
-    """What a key holds, or None; servers that only give files do not say what exists."""
-    return sync(path.get(default_buffer_prototype()))
-
-
 def _is_sharded(array: Array) -> bool:
     """Whether any codec is a shard, also one that zarr-python takes for an ordinary codec."""
     return any(isinstance(codec, ShardingCodec) for codec in getattr(array.metadata, "codecs", ()))
@@ -420,6 +398,7 @@ class _Reader:
         self.array = array
         place = f"{url}/{array.path}".rstrip("/") if url else ""
         self.name = place or _name(array.store_path)
+        self.metadata = StoredMetadata(array, self.name)
         self.chunks: LocalChunks | Shards | None = None
         self.obstacle = ""
         dtype = check_label_dtype(array.dtype, self.name)
