@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from copy import copy
 from functools import cache
 from itertools import islice
@@ -25,6 +25,10 @@ from fastcounts.sources.shards import FLAGS, Level, Shards, shard_levels
 from fastcounts.sources.shortcuts import Shortcuts
 
 __all__ = ["LocalChunks", "chunks_of", "fetch_chunks"]
+
+
+_HUGE_BYTES = 1 << 30
+"""Decoded bytes of chunks for which no memory is allocated before one exists."""
 
 
 @cache
@@ -85,7 +89,7 @@ class LocalChunks:
         axis : along which items lie, or None.
         known : whether labels will do where they are known without pixels.
         """
-        scratch = Scratch(self._decoding.chain, self.room)
+        scratch = Scratch(self._decoding.chain, self.room, self._name)
         shortcuts = Shortcuts(self._decoding, axis) if known else None
         waiting = iter(boxes)
         try:
@@ -93,7 +97,7 @@ class LocalChunks:
         except OSError as error:
             raise ReadError(f"{self._name}: {error.strerror}") from None
         try:
-            left: list[Box] = []
+            left = yield from self._missing_first(waiting)
             while batch := left + list(islice(waiting, scratch.chunks - len(left))):
                 keys, whole = self._keys_of(batch)
                 done = self._fetch(folder, keys, scratch)
@@ -110,6 +114,22 @@ class LocalChunks:
             yield from last_of(shortcuts)
         finally:
             os.close(folder)
+
+    def _missing_first(self, waiting: Iterator[Box]) -> Generator[Found, None, list[Box]]:
+        """Yield huge chunks until one exists, without memory for them; return that one's box."""
+        if self._decoding.chain.size < _HUGE_BYTES:
+            return []
+        for box in waiting:
+            (key,), _ = self._keys_of([box])
+            try:
+                (self._root / key).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                yield Piece(box, None, key)
+                continue
+            except OSError:
+                pass  # reading it puts the error into words
+            return [box]
+        return []
 
     @property
     def chain(self) -> Chain:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcounts.errors import ReadError
+from fastcounts.errors import MemoryBudgetError, ReadError
 from fastcounts.grid import Box
 from fastcounts.sources.codecs import Chain, DecodeError, NativeDecoder, has_native, verified
 from fastcounts.sources.port import Found, Piece, Pile, one_line
@@ -91,6 +92,7 @@ class Scratch:
     ----------
     chain : of the chunks.
     room : bytes that the thread may read with, or None.
+    name : of the array, for messages.
 
     Attributes
     ----------
@@ -98,18 +100,15 @@ class Scratch:
     slots : how many of them can lie decoded side by side.
     """
 
-    def __init__(self, chain: Chain, room: int | None = None) -> None:
+    def __init__(self, chain: Chain, room: int | None = None, name: str = "array") -> None:
         size = max(chain.size, 1)
         batch = _BATCH_BYTES if room is None else min(_BATCH_BYTES, room // 6)
         slot = _SLOT_BYTES if room is None else min(_SLOT_BYTES, room // 12)
         self.chunks = max(1, min(batch // size, _MOST_CHUNKS))
         self.slots = max(1, min(slot // size, self.chunks))
         self.capacity = chain.limit + 1 + min((self.chunks - 1) * size, batch)
-        decoded = self.slots * chain.size + _PADDING
-        memory = np.empty(_PAGE_BYTES + decoded + self.capacity + _PADDING, np.uint8)
-        begin = -memory.ctypes.data % _PAGE_BYTES
-        self.decoded = memory[begin : begin + decoded]
-        self.stored = memory[begin + decoded :][: self.capacity]
+        self._decoded_bytes = self.slots * chain.size + _PADDING
+        self._chunk_bytes, self._name = chain.size, name
         self.rest = np.empty(_REST_BYTES, np.uint8)
         self.offsets = np.zeros(self.chunks, np.int64)
         self.lengths = np.zeros(self.chunks, np.int64)
@@ -118,8 +117,48 @@ class Scratch:
         native = chain.native
         usable = native not in ("", "raw") and has_native(native)
         self.decoder = NativeDecoder(native) if usable else None
-        self.stored_at: int = self.stored.ctypes.data
-        self.decoded_at: int = self.decoded.ctypes.data
+
+    @cached_property
+    def _memory(self) -> NDArray[np.uint8]:
+        """The memory of all chunks, allocated when the first chunk that exists is read.
+
+        Metadata may declare chunks that are larger than any memory and do not exist.
+
+        Raises
+        ------
+        MemoryBudgetError
+            If it cannot be allocated.
+        """
+        size = _PAGE_BYTES + self._decoded_bytes + self.capacity + _PADDING
+        try:
+            memory = np.empty(size, np.uint8)
+        except (MemoryError, ValueError):  # NumPy refuses sizes beyond the address space
+            raise MemoryBudgetError(
+                f"{self._name}: a chunk of {self._chunk_bytes} bytes cannot be read: it takes "
+                f"{size} bytes of memory, which cannot be allocated; store the array in smaller "
+                "chunks"
+            ) from None
+        return memory[-memory.ctypes.data % _PAGE_BYTES :]
+
+    @cached_property
+    def decoded(self) -> NDArray[np.uint8]:
+        """Where chunks are decoded."""
+        return self._memory[: self._decoded_bytes]
+
+    @cached_property
+    def stored(self) -> NDArray[np.uint8]:
+        """Where stored bytes are read to."""
+        return self._memory[self._decoded_bytes :][: self.capacity]
+
+    @cached_property
+    def stored_at(self) -> int:
+        """The address of ``stored``."""
+        return int(self.stored.ctypes.data)
+
+    @cached_property
+    def decoded_at(self) -> int:
+        """The address of ``decoded``."""
+        return int(self.decoded.ctypes.data)
 
 
 class Decoding:

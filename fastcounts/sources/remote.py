@@ -534,7 +534,7 @@ class StoreChunks(LocalChunks):
         self, boxes: Iterable[Box], axis: int | None = None, *, known: bool = False
     ) -> Iterator[Found]:
         """Read chunks, or parts of chunks; each box lies in one; see `LocalChunks`."""
-        scratch = Scratch(self._decoding.chain, self.room)
+        scratch = Scratch(self._decoding.chain, self.room, self._name)
         shortcuts = Shortcuts(self._decoding, axis) if known else None
         waiting = iter(boxes)
         asked: deque[tuple[Box, str, bool, Future[Any]]] = deque()

@@ -209,7 +209,7 @@ class Shards:
         self, boxes: Iterable[Box], axis: int | None = None, *, known: bool = False
     ) -> Iterator[Found]:
         """Read shards, or parts of shards; each box lies in one; see `LocalChunks`."""
-        scratch = Scratch(self._decoding.chain, self.room)
+        scratch = Scratch(self._decoding.chain, self.room, self._name)
         shortcuts = Shortcuts(self._decoding, axis) if known else None
         for box, corner, key, file in self._files(boxes):
             if file is None:
