@@ -92,10 +92,11 @@ def blocks(shape: tuple[int, ...], limit: int) -> Iterator[tuple[slice, ...]]:
 
 
 def tiles(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield all pixels of an array, each once, as contiguous native arrays.
+    """Yield all pixels of an array, each once, as contiguous native arrays of one axis.
 
-    The arrays that are yielded are views of the array where it allows that and otherwise
-    one scratch tile that is filled again and again: use each before asking for the next.
+    Callers slice tiles and pass their addresses to kernels, so a tile never has more than one
+    axis.  A tile is a view of the array if the array allows that; otherwise it is a scratch
+    buffer that is filled again and again: use each tile before asking for the next.
     """
     if array.size == 0:
         return
@@ -112,7 +113,7 @@ def tiles(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
     for cut in blocks(view.shape, limit):
         block = view[cut]
         if block.dtype.isnative and block.flags.c_contiguous:
-            yield block
+            yield block.reshape(-1)
             continue
         tile = scratch[: block.size]
         np.copyto(tile.reshape(block.shape), block)

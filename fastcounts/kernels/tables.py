@@ -290,24 +290,21 @@ class _Table16(Table):
         if self.dtype.kind == "f":
             self._add_floats(array)
             return
-        for tile in tiles(array):
-            for start in range(0, tile.size, _MOST_PAIRED):
-                self._words.count(tile[start : start + _MOST_PAIRED])
+        _count_words(self._words, array)
 
     def _add_floats(self, array: NDArray[Any]) -> None:
-        """Count floating point pixels, if all are labels; their patterns are no small numbers."""
-        own = Words(narrow=False)
-        for tile in tiles(array):
-            own.count(tile)
-        self._accept(own.bins, array)
+        """Count floating point pixels, if all are labels.
 
-    def _accept(self, bins: NDArray[np.int64], array: NDArray[Any]) -> None:
-        """Add the bins of a floating point array, if all its patterns are labels."""
-        values = np.flatnonzero(bins).astype(np.uint16).view(np.float16)
+        They are counted apart first, because one fraction means that none may be added.  Their
+        patterns are not small numbers, so they are never counted as bytes.
+        """
+        own = Words(narrow=False)
+        _count_words(own, array)
+        values = np.flatnonzero(own.bins).astype(np.uint16).view(np.float16)
         whole = np.isnan(values) | (np.isfinite(values) & (np.trunc(values) == values))
         if not whole.all():
             raise _wrong_label(array)
-        self._words.bins += bins
+        self._words.bins += own.bins
 
     def _patterns(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
         return self._words.drain()
@@ -432,6 +429,13 @@ class _SparseTable(Table):
         room = self._get(self._kernels.USED) + self._kernels.RECENT_PLACES + 2
         patterns, pixels = _collected(self._kernels.collect, room, address(places), len(places))
         return patterns.view(np.uint64), pixels
+
+
+def _count_words(words: Words, array: NDArray[Any]) -> None:
+    """Count an array of 16-bit patterns in parts that the kernel takes."""
+    for tile in tiles(array):
+        for start in range(0, tile.size, _MOST_PAIRED):
+            words.count(tile[start : start + _MOST_PAIRED])
 
 
 def _collected(
