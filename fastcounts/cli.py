@@ -18,11 +18,12 @@ from typing import NoReturn
 import click
 
 from fastcounts.errors import FastcountsError
+from fastcounts.limits import address_space_limit
 from fastcounts.version import __version__
 
 __all__ = ["COMMANDS", "main"]
 
-_UNWRITABLE, _INTERRUPTED, _FAULT = 3, 4, 5
+_UNREADABLE, _UNWRITABLE, _INTERRUPTED, _FAULT = 3, 3, 4, 5
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 COMMANDS = {
@@ -100,6 +101,8 @@ def _run(arguments: list[str]) -> int:
             return _fault(error, debug)
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  what is left must go somewhere
         return _complain(f"the output cannot be written: {error.strerror}", _UNWRITABLE, debug)
+    except MemoryError as error:
+        return _complain(_out_of_memory(error), _UNREADABLE, debug)
     except Exception as error:  # noqa: BLE001  no traceback reaches a user who has not asked
         return _fault(error, debug)
 
@@ -113,7 +116,17 @@ def _ready_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def _out_of_memory(error: BaseException) -> str:
+    """Say that memory ran out, within which limit, and what to do."""
+    limit = address_space_limit()
+    where = "" if limit is None else f" (this process is limited to {limit >> 20} MiB: ulimit -v)"
+    reason = f": {error}" if str(error) else ""
+    return f"memory ran out{where}{reason}; give a smaller --memory or fewer --workers"
+
+
 def _fault(error: Exception, debug: bool) -> int:
+    if isinstance(error, ImportError | OSError) and address_space_limit() is not None:
+        return _complain(_out_of_memory(error), _UNREADABLE, debug)
     what = f"a fault in fastcounts: {type(error).__name__}: {error}; --debug shows where"
     return _complain(what, _FAULT, debug)
 

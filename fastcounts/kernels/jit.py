@@ -22,17 +22,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import llvmlite
-import numba
 import numpy as np
-from numba.core import serialize
-from numba.core.caching import FunctionCache
+
+from fastcounts.errors import OptionError
+from fastcounts.limits import require_address_space
+
+require_address_space(272 << 20, "numba's compiler and the kernels")  # measured: 262 MiB
+
+import llvmlite  # noqa: E402  after the check: LLVM aborts the process if its memory runs out
+import numba  # noqa: E402
+from numba.core import serialize  # noqa: E402
+from numba.core.caching import FunctionCache  # noqa: E402
 
 __all__ = ["NAMES", "compiled", "inlined", "named", "shared"]
 
 NAMES: list[tuple[str, str]] = []
 """Module and qualified name of every function that is compiled; none may come twice."""
 
+config: Any = numba.core.config
 _dumps: Callable[[Any], bytes] = serialize.dumps
 
 
@@ -87,13 +94,30 @@ class _Cache(FunctionCache):
                 draft.unlink()
 
 
+def _njit(function: Callable[..., Any], **options: Any) -> Any:
+    """Decorate a function with ``numba.njit``.
+
+    Raises
+    ------
+    OptionError
+        If ``NUMBA_DISABLE_JIT`` is set: the kernels are made of LLVM instructions and cannot run
+        as Python.
+    """
+    if config.DISABLE_JIT:
+        raise OptionError(
+            "NUMBA_DISABLE_JIT is set: the kernels of fastcounts exist as compiled code only; "
+            "unset it for the process that counts"
+        )
+    return numba.njit(boundscheck=False, error_model="numpy", **options)(function)
+
+
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a function when it is first called, without the GIL, cached on disk.
 
     The function is known by its qualified name: a factory gives each that it makes its own.
     """
     NAMES.append((function.__module__, function.__qualname__))
-    dispatcher: Any = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
+    dispatcher = _njit(function, nogil=True)
     cache: Callable[..., Any] = _Cache
     with contextlib.suppress(RuntimeError):  # no directory can be written: compile every time
         dispatcher._cache = cache(function)
@@ -108,7 +132,7 @@ def named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a function as a part of the functions that call it."""
-    return numba.njit(inline="always", boundscheck=False, error_model="numpy")(function)
+    return _njit(function, inline="always")
 
 
 def shared(function: Callable[..., Any]) -> Any:
@@ -117,4 +141,4 @@ def shared(function: Callable[..., Any]) -> Any:
     A factory gives each that it makes a qualified name of its own.
     """
     NAMES.append((function.__module__, function.__qualname__))
-    return numba.njit(boundscheck=False, error_model="numpy")(function)
+    return _njit(function)
