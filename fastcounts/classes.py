@@ -24,6 +24,7 @@ __all__ = [
     "as_integer",
     "as_labels",
     "check_label_dtype",
+    "check_label_range",
     "comparable",
     "concatenate_labels",
     "join_names",
@@ -138,6 +139,17 @@ def read_label(key: Any, field: str) -> int:
     except (TypeError, ValueError):
         raise FormatError(f"{field}: expected a label, got {str(key)[:40]!r}") from None
     return label
+def check_label_range(labels: Iterable[int]) -> None:
+    """Check that one integer type holds all labels.
+
+    Raises
+    ------
+    LabelRangeError
+        For a negative label beside one of 2**63 or more.
+    """
+    found = list(labels)
+    if found and min(found) < 0 and max(found) >= _SIGNED_END:
+        raise LabelRangeError(_range_message(min(found), max(found)))
 
 
 def _range_message(low: int, high: int) -> str:

@@ -22,6 +22,7 @@ from fastcounts.classes import (
     Pixels,
     as_integer,
     as_labels,
+    check_label_range,
     join_names,
     labels_from_integers,
     read_labels,
@@ -41,6 +42,7 @@ from fastcounts.errors import (
     CountsOverflow,
     FormatError,
     IncompatibleCounts,
+    LabelRangeError,
     LedgerError,
     MissingExtra,
     OptionError,
@@ -102,6 +104,8 @@ class Counts:
     ------
     LedgerError
         If the numbers do not add up.
+    LabelRangeError
+        For pixels of a negative label beside pixels of a label of 2**63 or more.
 
     Examples
     --------
@@ -138,6 +142,11 @@ class Counts:
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         if fault := contradiction(self):
             raise LedgerError(fault)
+        # Counting looks at class, ignored and unexpected labels together, so merging does as well:
+        # otherwise one run would refuse what its parts, added up, accept.
+        ends = [int(self.labels[0]), int(self.labels[-1])] if self.labels.size else []
+        ignored = (label for label, entry in self.ledger.ignored.items() if entry.pixels)
+        check_label_range([*ends, *ignored, *self.ledger.unexpected])
 
     def _derive_unplaced(self) -> None:
         """Without items every pixel is unplaced; with items, none is."""
@@ -621,7 +630,7 @@ def parse(content: bytes, name: str) -> Counts:
     """
     try:
         return Counts.from_dict(_parse(content))
-    except CountsError as error:
+    except (CountsError, LabelRangeError) as error:
         raise FormatError(f"{name}: {error}") from None
 
 
