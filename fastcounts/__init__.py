@@ -13,6 +13,7 @@ from fastcounts.errors import FastcountsError
 from fastcounts.version import __version__
 
 if TYPE_CHECKING:
+    from fastcounts import diagnostics, export, solvers
     from fastcounts.counts import Counts, load
     from fastcounts.diagnostics import advise
     from fastcounts.engine import count, count_delayed
@@ -30,10 +31,13 @@ __all__ = [
     "bootstrap",
     "count",
     "count_delayed",
+    "diagnostics",
     "errors",
+    "export",
     "load",
     "schemes",
     "solve",
+    "solvers",
 ]
 
 _HOMES = {
@@ -48,9 +52,12 @@ _HOMES = {
     "schemes": "fastcounts.solvers",
     "solve": "fastcounts.solvers",
 }
+_MODULES = ("diagnostics", "export", "solvers")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"fastcounts.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

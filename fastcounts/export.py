@@ -1,21 +1,19 @@
-"""Weights in the formats of other people: tensors, lookup tables, text to paste.
+"""Convert weights for other libraries: tensors, lookup tables, maps, and text to paste.
 
-No library is imported before it is needed: torch, pandas and TensorFlow load on the first call.
+The text is printed by :mod:`fastcounts.snippets`. No library is imported before it is needed:
+torch, pandas and TensorFlow are imported on the first call.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import keyword
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastcounts.errors import MissingExtra, OptionError
+from fastcounts.snippets import FORMATS, check_kind, render
 from fastcounts.weights import Weights, logit_bias, single_precision
 
 if TYPE_CHECKING:
@@ -84,8 +82,11 @@ def torch(
 ) -> torch_library.Tensor:
     """Float32 tensor for ``torch.nn.CrossEntropyLoss(weight=...)``, and for MONAI.
 
-    The loss takes no other dtype. Its ``reduction="mean"`` divides by the weights of the pixels of
-    the batch: use ``"sum"`` over the number of pixels where equal cost is to hold in every batch.
+    The weight needs the dtype of the logits: float32 also under autocast, which computes the loss
+    in float32; ``.to(logits.dtype)`` for a model that was converted to half or bfloat16.
+    ``reduction="mean"`` divides by the weights of the pixels of the batch. If equal cost is to hold
+    in the mean over the batches, use ``"sum"`` and divide by the number of all pixels of the batch,
+    ignored ones included. ``render(weights, "torch")`` prints that loss.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def focal_alpha(
     >>> focal_alpha(fc.solve(fc.Counts.from_pixels({0: 3, 1: 1}), "inverse"))
     [1.0, 3.0]
     """
-    _only_weights(weights, "the alpha of a focal loss")
+    check_kind(weights, "the alpha of a focal loss")
     return [float(value) for value in weights.dense(num_classes, order=order)]
 
 
@@ -154,7 +155,7 @@ def log_w(
     >>> log_w(fc.solve(fc.Counts.from_pixels({0: 180, 1: 90}), "inverse")).round(4).tolist()
     [0.0, 0.6930999755859375]
     """
-    _only_weights(weights, "ln w")
+    check_kind(weights, "ln w")
     return single_precision(logit_bias(weights.dense(num_classes, order=order)))
 
 
@@ -164,7 +165,9 @@ def sample_weights(weights: Weights, labels: npt.ArrayLike) -> npt.NDArray[np.fl
     Parameters
     ----------
     weights : of kind weight.
-    labels : (n,) label of every sample, or an array of any shape. Ignored labels weigh 0.
+    labels : (n,) label of every sample, or an array of any shape. Ignored labels weigh 0. Leave
+        their samples out of the training data: scikit-learn makes a class of every label of its
+        targets, and predicts it, whatever it weighs.
 
     Returns
     -------
@@ -181,7 +184,7 @@ def sample_weights(weights: Weights, labels: npt.ArrayLike) -> npt.NDArray[np.fl
     >>> sample_weights(weights, [0, 7, 255, 0]).tolist()
     [1.0, 3.0, 0.0, 1.0]
     """
-    _only_weights(weights, "a sample weight")
+    check_kind(weights, "a sample weight")
     given = np.asarray(labels)
     known = weights.as_dict() | dict.fromkeys(weights.ignore, 0.0)
     found, places = np.unique(given, return_inverse=True)
@@ -225,30 +228,28 @@ def frame(weights: Weights) -> pandas_library.DataFrame:
     )
 
 
-def _only_weights(weights: Weights, what: str) -> None:
-    if weights.kind != "weight":
-        raise OptionError(
-            f"{what} cannot be made of a {weights.kind} ({weights.scheme}): take a scheme that "
-            "gives weights; fastcounts schemes lists them"
-        )
-
-
 class KerasMap:
-    """Turns (image, mask) into (image, mask, weight of every pixel).
+    """Turn (image, mask) into (image, mask, weight of every pixel).
 
-    For ``dataset.map(...)`` of tf.data, and for arrays and torch tensors. Keras takes
-    ``class_weight=`` for one label an image only; the weight of every pixel is what it calls
-    ``sample_weight``.
+    For ``dataset.map(...)`` of tf.data, and for arrays and torch tensors. The weight of every pixel
+    is what Keras calls ``sample_weight``; its ``class_weight=`` is for one label per image. The
+    mask is returned as it is: ignored labels weigh 0, and the loss must take another label for
+    them, as the code that ``render(weights, "keras")`` prints does.
 
     Parameters
     ----------
-    table : (size,) float32, weight of every pixel value.
-    other : weight of values that have no place in the table.
+    table : (size,) float32, weight of every label.
+    other : weight of labels that have no place in the table.
+    ignore : labels that weigh 0 although they have no place in the table, such as -1.
     """
 
-    def __init__(self, table: npt.NDArray[np.float32], other: float = 0.0) -> None:
+    def __init__(
+        self, table: npt.NDArray[np.float32], other: float = 0.0, ignore: Sequence[int] = ()
+    ) -> None:
         self.table = table
-        self._wide = np.append(table, np.float32(other))  # the last place is that of all others
+        self.ignore = tuple(label for label in ignore if not 0 <= label < len(table))
+        # two more places: one for all other labels, one for ignored labels outside of the table
+        self._wide = np.append(table, np.array([other, 0], dtype=np.float32))
 
     def __call__(self, image: Any, mask: Any) -> tuple[Any, Any, Any]:
         """Image and mask as they are, and the weight of every pixel."""
@@ -265,6 +266,8 @@ class KerasMap:
 
             labels = squeezed.long()
             places = library.where((labels >= 0) & (labels < size), labels, size)
+            for label in self.ignore:
+                places = library.where(labels == label, size + 1, places)
             return library.from_numpy(self._wide).to(mask.device)[places]
         try:
             import tensorflow as tf
@@ -272,7 +275,10 @@ class KerasMap:
             raise MissingExtra("a mask that is no array needs TensorFlow", "frameworks") from error
         labels = tf.cast(squeezed, tf.int64)
         inside = (labels >= 0) & (labels < size)
-        return tf.gather(self._wide, tf.where(inside, labels, tf.constant(size, tf.int64)))
+        places = tf.where(inside, labels, tf.constant(size, tf.int64))
+        for label in self.ignore:
+            places = tf.where(labels == label, tf.constant(size + 1, tf.int64), places)
+        return tf.gather(self._wide, places)
 
     def _weigh_array(self, mask: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         size = len(self.table)
@@ -284,7 +290,10 @@ class KerasMap:
                 wrong = mask[labels != mask][0]
                 raise OptionError(f"the mask holds {wrong}: labels are whole numbers; round it")
         places = labels.astype(np.intp)  # a label of 2**63 or more becomes a negative one
-        return self._wide[np.where((places >= 0) & (places < size), places, size)]
+        places = np.where((places >= 0) & (places < size), places, size)
+        for label in self.ignore:
+            places[labels == label] = size + 1
+        return self._wide[places]
 
 
 def _is_single_channel(shape: Any) -> bool:
@@ -304,7 +313,8 @@ def keras(weights: Weights, size: int = 256, *, other: float = 0.0) -> KerasMap:
 
     Returns
     -------
-    KerasMap : for ``dataset.map(...)``; the loss then divides by the number of pixels.
+    KerasMap : for ``dataset.map(...)``; the loss then divides by the number of all pixels, unless
+        it has an ``ignore_class``.
 
     Examples
     --------
@@ -314,230 +324,5 @@ def keras(weights: Weights, size: int = 256, *, other: float = 0.0) -> KerasMap:
     >>> weight.tolist()
     [[1.0, 3.0, 0.0]]
     """
-    _only_weights(weights, "a sample weight")
-    return KerasMap(lookup(weights, size, other=other), other)
-
-
-class _Page(NamedTuple):
-    """What a text is made from; ``values`` are dense where the form is indexed by label."""
-
-    weights: Weights
-    values: list[float]
-    name: str
-
-
-def _json(page: _Page) -> str:
-    return json.dumps(page.weights.to_dict(), indent=2, allow_nan=False) + "\n"
-
-
-def _csv(page: _Page) -> str:
-    weights = page.weights
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["label", "name", "pixels", weights.kind])
-    rows = zip(weights.labels.tolist(), weights.pixels.tolist(), weights.values, strict=True)
-    for label, pixels, value in rows:
-        writer.writerow([label, weights.names.get(label, ""), pixels, repr(float(value))])
-    return text.getvalue()
-
-
-def _python(page: _Page) -> str:
-    names = page.weights.names
-    comments = {label: f"  # {_line(name)}" for label, name in names.items()}
-    lines = [
-        f"    {label}: {_literal(value)},{comments.get(label, '')}"
-        for label, value in page.weights.as_dict().items()
-    ]
-    return "\n".join([f"# {page.weights.convention()}", f"{page.name} = {{", *lines, "}", ""])
-
-
-def _literal(values: float | list[float]) -> str:
-    """Return Python source for numbers; minus infinity (a masked bias) has no literal."""
-    return repr(values).replace("-inf", 'float("-inf")')
-
-
-def _line(name: str) -> str:
-    """Name without what would end a comment."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
-
-
-_LARGEST_TABLE = 2**20
-
-
-def _keras(page: _Page) -> str:
-    _only_weights(page.weights, "a sample weight")
-    weights = page.weights
-    labels = [*weights.labels.tolist(), *weights.ignore]
-    size = max(256, 1 + max(labels, default=0))
-    if size > _LARGEST_TABLE or min(labels, default=0) < 0:
-        raise OptionError(
-            f"label {min(labels) if min(labels) < 0 else max(labels)} has no place in a lookup "
-            "table: fold the labels into 0..K-1, and ignored ones into 255"
-        )
-    ignore, fold = _ignored(weights)
-    first = "" if ignore is None else f", ignore_class={ignore}"
-    return f"""{_python(page)}
-import tensorflow as tf
-
-# One entry a pixel value; what is no class weighs 0, an ignored label too.
-table = tf.constant([{page.name}.get(value, 0.0) for value in range({size})], dtype=tf.float32)
-
-
-def add_weights(image, mask):
-    return image, mask, tf.gather(table, tf.cast(mask, tf.int32))
-
-
-# dataset = dataset.map(add_weights)
-{fold}loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True{first})
-# Keras divides by the number of pixels{", ignored ones left out" if ignore is not None else ""}.
-"""
-
-
-def _ignored(weights: Weights) -> tuple[int | None, str]:
-    """Label that a loss is told to ignore, and a line that turns the others into it."""
-    if not weights.ignore:
-        return None, ""
-    first, *more = weights.ignore
-    others = ", ".join(str(label) for label in more)
-    return first, f"# Turn the labels {others} of the mask into {first} first.\n" if more else ""
-
-
-def _torch(page: _Page) -> str:
-    head = f"""# {page.weights.convention()}
-import torch
-
-{page.name} = torch.tensor({_literal(page.values)}, dtype=torch.float32)
-"""
-    return head + _TORCH_USES[page.weights.kind](page)
-
-
-def _torch_weight(page: _Page) -> str:
-    ignore, fold = _ignored(page.weights)
-    first = "" if ignore is None else f", ignore_index={ignore}"
-    pixels = "mask.numel()" if ignore is None else f"(mask != {ignore}).sum()"
-    return f"""# reduction="mean" would divide by the weights of the batch: divide by its pixels.
-{fold}criterion = torch.nn.CrossEntropyLoss(weight={page.name}{first}, reduction="sum")
-# loss = criterion(logits, mask.long()) / {pixels}
-"""
-
-
-def _torch_pos_weight(page: _Page) -> str:
-    return f"""# One sigmoid a channel, logits of shape (batch, {len(page.values)}, height, width).
-criterion = torch.nn.BCEWithLogitsLoss(pos_weight={page.name}.view(-1, 1, 1))
-"""
-
-
-def _torch_bias(page: _Page) -> str:
-    when = "afterwards" if page.weights.options.get("post_hoc") else "while training, not after"
-    return f"""# Added to the logits {when}.
-# logits = logits + {page.name}.view(1, -1, 1, 1)
-"""
-
-
-def _torch_margin(page: _Page) -> str:
-    return f"""# Subtracted from the logit of the true class while training, not after.
-# truth = torch.nn.functional.one_hot(mask.long(), {len(page.values)}).movedim(-1, 1)
-# loss = torch.nn.functional.cross_entropy(
-#     30 * (logits - truth * {page.name}.view(1, -1, 1, 1)), mask.long()
-# )
-"""
-
-
-def _torch_item(page: _Page) -> str:
-    return f"""# One number an image, in the order in which they were counted.
-sampler = torch.utils.data.WeightedRandomSampler({page.name}, num_samples=len({page.name}))
-"""
-
-
-_TORCH_USES: dict[str, Callable[[_Page], str]] = {
-    "weight": _torch_weight,
-    "pos_weight": _torch_pos_weight,
-    "bias": _torch_bias,
-    "margin": _torch_margin,
-    "item": _torch_item,
-}
-
-
-def _mmseg(page: _Page) -> str:
-    _only_weights(page.weights, "class_weight")
-    return f"""# {page.weights.convention()}
-# Version 1 divides by the weights of the batch, and looks up class_weight[label] before it masks:
-# no label outside 0..{len(page.values) - 1} may reach it, not 255 either.
-loss_decode = dict(
-    type="CrossEntropyLoss",
-    use_sigmoid=False,
-    loss_weight=1.0,
-    class_weight={page.values!r},
-)
-"""
-
-
-def _monai(page: _Page) -> str:
-    _only_weights(page.weights, "the weight of a MONAI loss")
-    return f"""# {page.weights.convention()}
-import torch
-from monai.losses import DiceCELoss
-
-{page.name} = torch.tensor({page.values!r}, dtype=torch.float32)
-# Its cross entropy divides by the weights of the batch where labels are integers, by the pixels
-# where they are one-hot; there is no ignored label: mask such pixels yourself.
-criterion = DiceCELoss(softmax=True, to_onehot_y=True, weight={page.name})
-"""
-
-
-FORMATS: dict[str, Callable[[_Page], str]] = {
-    "json": _json,
-    "csv": _csv,
-    "python": _python,
-    "keras": _keras,
-    "torch": _torch,
-    "mmseg": _mmseg,
-    "monai": _monai,
-}
-_DENSE = ("torch", "mmseg", "monai")
-
-
-def render(
-    weights: Weights,
-    form: str,
-    *,
-    num_classes: int | None = None,
-    order: Sequence[int] | None = None,
-    name: str = "weights",
-) -> str:
-    """Weights as text that a user pastes.
-
-    Parameters
-    ----------
-    weights : what to write.
-    form : a key of :data:`FORMATS`.
-    num_classes, order : for the forms that are indexed by label; see
-        :meth:`fastcounts.weights.Weights.dense`.
-    name : of the variable.
-
-    Returns
-    -------
-    Text with a newline at its end.
-
-    Raises
-    ------
-    OptionError : an unknown form; labels that need ``num_classes`` or ``order``; a name that
-        Python cannot have.
-
-    Examples
-    --------
-    >>> import fastcounts as fc
-    >>> weights = fc.solve(fc.Counts.from_pixels({0: 3, 1: 1}), "inverse")
-    >>> print(render(weights, "python"), end="")
-    # inverse(), weight, normalize=as published, cap=none, absent=raise
-    weights = {
-        0: 1.0,
-        1: 3.0,
-    }
-    """
-    if form not in FORMATS:
-        raise OptionError(f"format {form!r}: give one of {', '.join(FORMATS)}")
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise OptionError(f"name={name!r}: give a name that a Python variable can have")
-    values = weights.dense(num_classes, order=order).tolist() if form in _DENSE else []
-    return FORMATS[form](_Page(weights, values, name))
+    check_kind(weights, "a sample weight")
+    return KerasMap(lookup(weights, size, other=other), other, weights.ignore)

@@ -534,7 +534,7 @@ class Weights:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Weights):
             return NotImplemented
-        return self.to_dict() == other.to_dict() and self.ignore == other.ignore
+        return self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -569,6 +569,7 @@ class Weights:
             "cap": plain(self.cap),
             "absent": self.absent,
             "labels": self.labels.tolist(),
+            "ignore": list(self.ignore),
             "names": {str(label): name for label, name in self.names.items()},
             "weights": plain(self.values),
             "diagnostics": plain(self.diagnostics),

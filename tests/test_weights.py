@@ -322,6 +322,7 @@ def test_json_has_the_keys_of_the_contract():
         "cap",
         "absent",
         "labels",
+        "ignore",
         "names",
         "weights",
         "diagnostics",

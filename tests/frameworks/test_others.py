@@ -44,7 +44,7 @@ def test_monai_takes_the_tensor_and_the_text():
     one_hot = torch.nn.functional.one_hot(labels[:, 0], 4).movedim(-1, 1).float()
     for answer in range(4):
         logits = torch.from_numpy(always(answer)).view(1, 4, 1, 1).expand(1, 4, 300, 1)
-        assert torch.isfinite(space["criterion"](logits, labels))
+        assert torch.isfinite(space["loss_function"](logits, labels))
         costs["one_hot"].append(float(only_cross_entropy(logits, one_hot)))
         costs["labels"].append(float(only_cross_entropy.ce(logits, labels)))
     np.testing.assert_allclose(costs["labels"], [COST] * 4, rtol=1e-6)

@@ -48,3 +48,22 @@ def test_class_weight_and_sample_weight_train_the_same_model():
         features, LABELS, sample_weight=export.sample_weights(weights, LABELS)
     )
     np.testing.assert_allclose(by_class.coef_, by_sample.coef_, atol=1e-5)
+
+
+def test_an_ignored_label_is_a_class_unless_its_pixels_are_left_out():
+    counts = Counts.from_pixels(PIXELS, ignored={255: 60})
+    weights = solve(counts, "equal_cost")
+    labels = np.append(LABELS, np.full(60, 255))
+    features = np.random.default_rng(0).normal(labels[:, None] % 100, 2.0, (len(labels), 2))
+    each = export.sample_weights(weights, labels)
+    everything = LogisticRegression().fit(features, labels, sample_weight=each)
+    assert 255 in everything.classes_  # with a weight of 0
+    space = {}
+    exec(export.render(weights, "python"), space)
+    by_class = LogisticRegression(class_weight=space["weights"]).fit(features, labels)
+    assert (by_class.predict(features) == 255).any()  # and of 1, where class_weight has no key
+    kept = np.isin(labels, weights.labels)
+    left = LogisticRegression(class_weight=space["weights"]).fit(features[kept], labels[kept])
+    assert left.classes_.tolist() == [0, 1, 4, 7]
+    by_sample = LogisticRegression().fit(features[kept], labels[kept], sample_weight=each[kept])
+    np.testing.assert_allclose(left.coef_, by_sample.coef_, atol=1e-5)
