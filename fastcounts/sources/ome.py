@@ -1,8 +1,9 @@
-"""Groups: which of their arrays are label images, after OME-Zarr 0.4 and 0.5.
+"""Groups: which of their arrays are label images, after OME-Zarr 0.4 and 0.5, and xarray.
 
 An image in OME-Zarr is a group of the same picture at several resolutions, the highest
 first; its label images are groups of the same kind under ``labels``.  Counting the picture,
-or every resolution, would give numbers that mean nothing.
+or every resolution, would give numbers that mean nothing.  The coordinates that xarray writes
+beside its variables, such as time, are not labels either.
 """
 
 from __future__ import annotations
@@ -20,48 +21,148 @@ from zarr.storage import LocalStore
 from fastcounts.classes import join_names
 from fastcounts.sources.cf import as_label, clean_name
 
-__all__ = ["class_names", "find_labels", "holds_labels", "is_picture"]
+__all__ = ["axis_names", "class_names", "describe_group", "find_labels", "holds_labels"]
 
 Array = zarr.Array[Any]
 
 _NAMES = ("class", "name")
 """The properties of a label that name its class; the first that is there does."""
 
+_COORDINATES = ("coordinates", "grid_mapping", "bounds")
+"""Attributes that list the names of variables that are not data."""
+
 _LEVELS = 2
 """How many groups above a resolution its label image may be: ``nuclei/0``, ``nuclei/0/image``."""
 
 
-def find_labels(group: zarr.Group) -> Iterator[tuple[str, Array]]:
-    """The arrays of a group that may hold labels, each with its path in the store.
+def find_labels(
+    group: zarr.Group, coordinates: list[Array] | None = None
+) -> Iterator[tuple[str, Array]]:
+    """Yield the arrays of a group that may contain labels, each with its path in the store.
 
     Of label images the highest resolution alone, of pictures nothing but their labels; in
-    groups that say nothing of themselves every array.
+    groups that say nothing of themselves every array except coordinates.
+
+    Parameters
+    ----------
+    group : an open group.
+    coordinates : a list that takes the coordinates.
     """
     about = _about(group)
     if "multiscales" in about:
         if "image-label" in about or _is_under_labels(group):
             yield from _highest(group, about)
         elif isinstance(labels := _child(group, "labels"), zarr.Group):
-            yield from find_labels(labels)
+            yield from find_labels(labels, coordinates)
     elif isinstance(about.get("labels"), list):
         for name in about["labels"]:
             member = _child(group, str(name))
             if isinstance(member, zarr.Group):
-                yield from find_labels(member)
+                yield from find_labels(member, coordinates)
             elif member is not None:
                 yield member.path, member
     else:
-        for _, member in sorted(group.members(), key=lambda pair: pair[0]):
+        members = dict(sorted(group.members(), key=lambda pair: pair[0]))
+        beside = _coordinates(group, members)
+        for name, member in members.items():
             if isinstance(member, zarr.Group):
-                yield from find_labels(member)
-            else:
+                yield from find_labels(member, coordinates)
+            elif name not in beside:
                 yield member.path, member
+            elif coordinates is not None:
+                coordinates.append(member)
 
 
-def is_picture(group: zarr.Group) -> bool:
-    """Whether a group is an image, and no label image."""
+def _coordinates(group: zarr.Group, members: Mapping[str, Array | zarr.Group]) -> set[str]:
+    """Return the names of the members that are coordinates, as CF and xarray declare them.
+
+    xarray lists coordinates in an attribute of a variable or of the group, except those that are
+    named as their own only dimension.
+    """
+    named: set[str] = set()
+    for member in (group, *members.values()):
+        attributes = member.attrs
+        for key in _COORDINATES:
+            if isinstance(value := attributes.get(key), str):
+                named.update(word.rstrip(":") for word in value.split())
+    own = {
+        name
+        for name, member in members.items()
+        if isinstance(member, zarr.Array) and _dimensions(member) == (name,)
+    }
+    return named | own
+
+
+def _dimensions(array: Array) -> tuple[str, ...]:
+    """Return the names of the dimensions of an array; empty unless they are given."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    if not isinstance(names, list | tuple) or len(names) != len(array.shape):
+        return ()
+    return tuple(name if isinstance(name, str) else "" for name in names)
+
+
+def axis_names(array: Array) -> tuple[str, ...]:
+    """Return the names of the axes of an array, empty for an axis without a name.
+
+    They are those of its dimensions, or of the axes of the OME-Zarr image that it is a part of.
+    """
+    if any(names := _dimensions(array)):
+        return names
+    for about in map(_ome, _attributes_above(array)):
+        scales = about.get("multiscales")
+        if isinstance(scales, list) and scales and isinstance(scales[0], Mapping):
+            axes = scales[0].get("axes")
+            if isinstance(axes, list) and len(axes) == len(array.shape):
+                return tuple(map(_axis_name, axes))
+    return ()
+
+
+def _axis_name(axis: Any) -> str:
+    """Return the name of an axis: an object with a name, or as in 0.3 the name itself."""
+    name = axis.get("name") if isinstance(axis, Mapping) else axis
+    return name if isinstance(name, str) else ""
+
+
+def describe_group(group: zarr.Group, name: str) -> str:
+    """Return what a group without label images is, and what to name instead; empty if unknown."""
     about = _about(group)
-    return "multiscales" in about and "image-label" not in about and not _is_under_labels(group)
+    if "multiscales" in about and not ("image-label" in about or _is_under_labels(group)):
+        path = _first_path(about) or "0"
+        return f"is an image without label images; {_instead(name, path)}"
+    kinds = {
+        "plate": ("a plate", "wells"),
+        "well": ("a well of a plate", "images"),
+        "bioformats2raw.layout": ("a bioformats2raw layout", ""),
+    }
+    for key, (kind, list_name) in kinds.items():
+        if key not in about:
+            continue
+        parts = about[key].get(list_name) if isinstance(about[key], Mapping) else None
+        number = f" of {len(parts)} {list_name}" if isinstance(parts, list) else ""
+        path = next((path for path, member in _walk(group)), "0/0")
+        return f"is {kind}{number} and contains images, but no label images; {_instead(name, path)}"
+    return ""
+
+
+def _instead(name: str, path: str) -> str:
+    return f"if the pixels of an image are labels, name its array, such as {name}/{path}"
+
+
+def _first_path(about: Mapping[str, Any]) -> str | None:
+    """Return the path of the highest resolution of an image, as its metadata has it."""
+    try:
+        return str(about["multiscales"][0]["datasets"][0]["path"])
+    except (LookupError, TypeError):
+        return None
+
+
+def _walk(group: zarr.Group) -> Iterator[tuple[str, Array]]:
+    """Yield the arrays below a group, with their paths relative to it."""
+    for name, member in sorted(group.members(), key=lambda pair: pair[0]):
+        if isinstance(member, zarr.Group):
+            yield from ((f"{name}/{path}", array) for path, array in _walk(member))
+        else:
+            yield name, member
 
 
 def class_names(array: Array) -> dict[int, tuple[str, ...]]:
@@ -128,10 +229,7 @@ def _is_under_labels(group: zarr.Group) -> bool:
 
 def _highest(group: zarr.Group, about: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
     """The label image at its highest resolution, which is the first."""
-    scales = about["multiscales"]
-    try:
-        path = str(scales[0]["datasets"][0]["path"])
-    except (LookupError, TypeError):
+    if (path := _first_path(about)) is None:
         return
     member = _child(group, path)
     if member is not None and not isinstance(member, zarr.Group):

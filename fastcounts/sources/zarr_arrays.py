@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -43,7 +44,12 @@ from fastcounts.sources.codecs import UnknownChain
 from fastcounts.sources.keys import list_chunks
 from fastcounts.sources.listing import Listing
 from fastcounts.sources.metadata import StoredMetadata, number_orders
-from fastcounts.sources.ome import class_names, find_labels, holds_labels, is_picture
+from fastcounts.sources.ome import (
+    class_names,
+    describe_group,
+    find_labels,
+    holds_labels,
+)
 from fastcounts.sources.port import (
     Fetched,
     Found,
@@ -156,7 +162,9 @@ def _members(group: zarr.Group, every: bool, url: str = "") -> list[Array]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of files beside the arrays, which harm nobody
-            found = dict(find_labels(group))  # what a list of labels names twice is there once
+            coordinates: list[Array] = []
+            # what a list of labels names twice exists once
+            found = dict(find_labels(group, coordinates))
     except Exception as error:  # noqa: BLE001  metadata may be wrong in any way
         raise UnsupportedSource(
             f"{name}: the metadata of one of its arrays cannot be read: {one_line(error)}; "
@@ -166,12 +174,7 @@ def _members(group: zarr.Group, every: bool, url: str = "") -> list[Array]:
     arrays = [(path.removeprefix(base), member) for path, member in found.items()]
     labels = [(path, array) for path, array in arrays if holds_labels(array)]
     if not labels:
-        others = ", ".join(f"{path} ({array.dtype})" for path, array in arrays[:8])
-        what = "the group holds no array of integers"
-        what += f", only {others}" if others else "; it is empty"
-        if is_picture(group):
-            what = "is an image without label images"
-        raise UnsupportedSource(f"{name}: {what}")
+        raise UnsupportedSource(f"{name}: {_without_labels(group, name, arrays, coordinates)}")
     if len(labels) > 1 and not every:
         several = ", ".join(f"{path} ({array.dtype} {array.shape})" for path, array in labels[:16])
         raise AmbiguousSource(
@@ -179,6 +182,36 @@ def _members(group: zarr.Group, every: bool, url: str = "") -> list[Array]:
             f"{name}/{labels[0][0]}, or ask for all: {several}"
         )
     return [array for _, array in labels]
+
+
+def _without_labels(
+    group: zarr.Group,
+    name: str,
+    arrays: Sequence[tuple[str, Array]],
+    coordinates: Sequence[Array],
+) -> str:
+    """Return what a group without labels contains, and what to do."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of files beside the arrays
+        with suppress(Exception):  # metadata may be wrong in any way, and is only described
+            if description := describe_group(group, name):
+                return description
+    what = "the group holds no array of integers"
+    names = [
+        f"{array.path.rpartition('/')[2]} ({array.dtype})"
+        for array in coordinates
+        if holds_labels(array)
+    ]
+    if arrays:
+        others = ", ".join(f"{path} ({array.dtype})" for path, array in arrays[:8])
+        what += f", only {others}"
+    elif not names:
+        what += "; it is empty"
+    if names:
+        what += (
+            f"; beside coordinates: {', '.join(names[:8])}. If one of them contains labels, name it"
+        )
+    return what
 
 
 def _name(store_path: StorePath) -> str:
