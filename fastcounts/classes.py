@@ -139,6 +139,8 @@ def read_label(key: Any, field: str) -> int:
     except (TypeError, ValueError):
         raise FormatError(f"{field}: expected a label, got {str(key)[:40]!r}") from None
     return label
+
+
 def check_label_range(labels: Iterable[int]) -> None:
     """Check that one integer type holds all labels.
 
