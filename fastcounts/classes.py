@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, cast
@@ -11,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fastcounts.class_files import read_class_file, understand
 from fastcounts.errors import FormatError, LabelRangeError, OptionError, UnsupportedSource
 
 __all__ = [
@@ -210,6 +213,19 @@ def as_integer(value: Any, what: str) -> int:
         raise OptionError(f"{what}: expected a whole number, got {value!r}") from None
 
 
+def _is_number(text: Any) -> bool:
+    """Return whether text is a number that could be meant: Python refuses thousands of digits."""
+    return isinstance(text, str) and re.fullmatch(r"-?[0-9]{1,40}", text.strip()) is not None
+
+
+def _understood(read: Callable[..., Any], *arguments: Any) -> Any:
+    """Read classes; errors name the argument."""
+    try:
+        return read(*arguments)
+    except OptionError as error:
+        raise OptionError("classes: " + str(error).removeprefix(": ")) from None
+
+
 @dataclass(frozen=True)
 class Classes:
     """The classes that labels belong to.
@@ -224,17 +240,25 @@ class Classes:
 
     @classmethod
     def parse(cls, classes: Any) -> Classes | None:
-        """Understand the ``classes`` argument: a number, names, a mapping, or None.
+        """Understand the ``classes`` argument: a number, names, a mapping, a file, or None.
 
         Raises
         ------
         OptionError
-            For anything else, and for a mapping whose keys are no whole numbers.
+            For anything else, and for what could mean two things.
         """
         if classes is None or isinstance(classes, Classes):
             return classes
+        if isinstance(classes, str | os.PathLike):
+            text = os.fspath(classes)
+            classes = int(text) if _is_number(text) else _understood(read_class_file, text)
+        if isinstance(classes, list) and any(isinstance(one, Mapping) for one in classes):
+            classes = _understood(understand, classes, "")
         if isinstance(classes, Mapping):
-            return cls._of_mapping(classes)
+            if any(isinstance(key, str) for key in classes):
+                classes = _understood(understand, classes, "")
+            if isinstance(classes, Mapping):
+                return cls._of_mapping(classes)
         if isinstance(classes, set | frozenset):
             raise OptionError("classes: a set has no order; give the names as a list")
         if isinstance(classes, Iterable) and not isinstance(classes, str | bytes):
@@ -424,7 +448,8 @@ class Options:
             ignore = ignore.ravel().tolist()
         elif isinstance(ignore, str | bytes) or not isinstance(ignore, Iterable):
             ignore = (ignore,)
-        ignored = tuple(sorted({as_integer(label, "ignore") for label in ignore}))
+        labels = [int(label) if _is_number(label) else label for label in ignore]
+        ignored = tuple(sorted({as_integer(label, "ignore") for label in labels}))
         labels_from_integers(ignored)
         parsed = Classes.parse(classes)
         if parsed is not None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastcounts.class_files import read_class_file
 from fastcounts.counts import Counts, parse
 from fastcounts.errors import CountsError, FormatError, LabelError, OptionError, SourceNotFound
-from fastcounts.files import once
 
 __all__ = ["read_classes", "read_counts", "read_part", "read_region"]
 
@@ -21,70 +20,21 @@ _LONGEST = 40
 
 
 def read_classes(text: str | None) -> Any:
-    """Classes from a number K or a file.
-
-    The file is JSON (a list of names, or a mapping from label to name), CSV with a label and a
-    name a line, or plain text with one name a line.
+    """Read classes from a number K, or from a file in one of the shapes of ``docs/classes.md``.
 
     Raises
     ------
     OptionError
-        If the file is not there or says something else; names the line.
+        If the file is not there, or in no shape that is known; names the line.
     """
     if text is None:
         return None
     if text.isdecimal():
         return int(text)
-    path = Path(text)
     try:
-        content = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise OptionError(f"--classes: {text!r} is neither a number nor a file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"--classes: {text}: cannot be read: {error}") from None
-    if path.suffix.lower() == ".json":
-        return _json_classes(content, text)
-    lines = [line.strip() for line in content.splitlines() if line.strip()]
-    if not lines:
-        raise OptionError(f"--classes: {text}: the file names no class")
-    try:
-        rows = list(csv.reader(lines))
-    except csv.Error as error:
-        raise OptionError(f"--classes: {text}: no CSV: {error}") from None
-    return lines if all(len(row) == 1 for row in rows) else _csv_classes(rows, text)
-
-
-def _csv_classes(rows: list[list[str]], text: str) -> dict[int, str]:
-    classes = {}
-    for number, row in enumerate(rows, 1):
-        label, name = (row[0].strip(), row[1].strip()) if len(row) == 2 else ("", "")
-        if number == 1 and len(row) == 2 and not any(map(str.isdigit, label)):
-            continue  # a header
-        if not _is_whole(label):
-            raise OptionError(f"--classes: {text}, line {number}: expected 'label,name'")
-        if int(label) in classes:
-            raise OptionError(f"--classes: {text}, line {number}: label {label} stands twice")
-        classes[int(label)] = name
-    return classes
-
-
-def _json_classes(content: str, text: str) -> Any:
-    try:
-        data = json.loads(content, object_pairs_hook=once)
-    except FormatError as error:
-        raise OptionError(f"--classes: {text}: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise OptionError(f"--classes: {text}: no JSON: {error}") from None
-    if isinstance(data, list):
-        return data
-    if isinstance(data, dict) and all(_is_whole(label) for label in data):
-        classes = {int(label): name for label, name in data.items()}
-        if len(classes) < len(data):
-            raise OptionError(f"--classes: {text}: a label stands twice, spelled differently")
-        return classes
-    raise OptionError(
-        f"--classes: {text}: expected a list of names, or a mapping from label to name"
-    )
+        return read_class_file(text)
+    except OptionError as error:
+        raise OptionError(f"--classes: {error}") from None
 
 
 def _is_whole(text: str) -> bool:

@@ -141,7 +141,7 @@ def test_classes__refuses(classes: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "ignore", ["255", 1.5, True, [None], [1.5], b"1", object(), [2**64]], ids=str
+    "ignore", ["void", "1.5", 1.5, True, [None], [1.5], b"1", object(), [2**64]], ids=str
 )
 def test_ignore__refuses(ignore: Any) -> None:
     with pytest.raises((OptionError, LabelRangeError)):

@@ -32,6 +32,7 @@ def workshop(tmp_path, monkeypatch):
     )
     array[...] = masks
     np.save(tmp_path / "masks.npy", masks.astype(np.uint8))
+    (tmp_path / "names.csv").write_text("id,name\n0,road\n1,car\n2,sky\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -52,7 +52,7 @@ def test_classes_from_a_file(tmp_path, name, text, classes):
         ("map.json", '{"0": "road", "00": "car"}', "stands twice"),
         ("map.csv", "0.0,road\n1,car", "line 1"),
         ("map.csv", "x" * 200_000 + ",1", "no CSV"),
-        ("map.json", '{"road": 0}', "expected a list of names, or a mapping"),
+        ("map.json", '{"road": "car"}', "expected a list of names, or a mapping"),
         ("map.json", "3", "expected a list"),
     ],
 )

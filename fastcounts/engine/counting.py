@@ -76,9 +76,10 @@ def count(
         TIFF files; a Zarr array or group as a path, store or open object; a list of these; a Dask
         array; an xarray DataArray of either kind.
     ignore : a label or several that belong to no class; they stay in the ledger.
-    classes : a number K (labels 0 to K - 1), names, or a mapping from label to name; labels of
-        one name fold into the smallest.  Any other label is unexpected.  Without it every
-        label is a class, of the name that the data gives it, if any.
+    classes : a number K (labels 0 to K - 1), names, a mapping from label to name, or the path of
+        a file in one of the shapes of ``docs/classes.md``; labels of one name fold into the
+        smallest.  Any other label is unexpected.  Without it every label is a class, of the name
+        that the data gives it, if any.
     items : what one image is: the number of an axis, ``"file"``, ``"array"``, or ``"auto"``
         (a file, else a whole array).
     keep_items : keep the pixels of every item and label.
