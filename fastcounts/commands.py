@@ -80,7 +80,11 @@ def _print_json(data: Any) -> None:
 @click.option("--items", default="auto", metavar="AXIS|file|array", help="What one image is.")
 @click.option("--keep-items", is_flag=True, help="Keep the pixels of every image and label.")
 @click.option("--region", metavar="0:10,:,0:512", help="The part of each array to count.")
-@click.option("--all", "every", is_flag=True, help="All label arrays of a Zarr group.")
+@click.option("--all", "every", is_flag=True, help="All label arrays of a Zarr group or .npz.")
+@click.option(
+    "--include", multiple=True, metavar="GLOB", help="Files to count, such as '*_labelIds.png'."
+)
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Files and folders to leave out.")
 @click.option("--missing", type=click.Choice(MISSING), default="fill", help="Absent Zarr chunks.")
 @click.option(
     "--forbidden", type=click.Choice(FORBIDDEN), default="raise", help="Chunks that answer 403."
@@ -115,8 +119,6 @@ def count(sources: tuple[str, ...], as_json: bool, output: str | None, **given: 
     for notice in counts.provenance["runs"][0].get("notices", []):
         prefix = "warning: " if notice["severity"] == "warning" else ""
         _note(prefix + notice["message"])
-    if (skipped := counts.provenance["runs"][0].get("skipped")) and not as_json:
-        _note(f"{skipped} files are no masks and were passed over")
     if (forbidden := counts.provenance["runs"][0].get("forbidden")) and not as_json:
         _note(f"{forbidden} chunks are forbidden (403) and were taken for missing")
     return _failures(counts)
@@ -164,7 +166,7 @@ def _failures(counts: Counts) -> int:
     return _UNREADABLE if failures else 0
 
 
-@_as_for_count("items", "region", "every", "workers", "memory", "part")
+@_as_for_count("items", "region", "every", "include", "exclude", "workers", "memory", "part")
 @click.command(context_settings=_SETTINGS)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @_common
@@ -174,6 +176,8 @@ def plan(sources: tuple[str, ...], as_json: bool, **given: Any) -> None:
     Metadata and listings are read, and no pixel.
     """
     found = foresee(_request(sources, given))
+    for notice in found.notices:
+        _note(notice.message)
     if as_json:
         _print_json(found.to_dict())
         return
@@ -183,7 +187,7 @@ def plan(sources: tuple[str, ...], as_json: bool, **given: Any) -> None:
         printer.print(line, markup=False)
 
 
-@_as_for_count("region", "every", "workers")
+@_as_for_count("region", "every", "include", "exclude", "workers")
 @click.command(context_settings=_SETTINGS)
 @click.argument("source", metavar="SOURCE")
 @click.option(

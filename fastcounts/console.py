@@ -395,8 +395,6 @@ def plan_lines(found: Preview) -> list[str]:
         f"memory: {_bytes(plan.peak_bytes)} at most, beside the interpreter, with {plan.workers} "
         f"{'worker' if plan.workers == 1 else 'workers'}"
     )
-    if found.skipped:
-        lines.append(f"{found.skipped:,} files are no masks and are passed over")
     return lines
 
 

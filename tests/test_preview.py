@@ -101,7 +101,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def planned(run: Run, *words: Any) -> dict[str, Any]:
-    code, out, err = run("plan", *map(str, words), "--json")
+    code, out, err = run("plan", *map(str, words), "--all", "--json")
     assert (code, err) == (0, "")
     found: dict[str, Any] = json.loads(out)
     return found
@@ -122,12 +122,12 @@ def test_figures_add_up(run: Run, tmp_path: Path, kind: str) -> None:
     assert found["units"] == found["run"]["units"]
     for name in ("units", "blocks", "pixels", "decoded_bytes", "stored_bytes", "missing"):
         assert found[name] == sum(array[name] for array in found["arrays"]), name
-    counts = fc.count(target, items="array")
+    counts = fc.count(target, items="array", all_arrays=True)
     assert counts.ledger.total == found["pixels"]
     (provenance,) = counts.provenance["runs"]
     assert provenance["workers"] == found["workers"]
     assert provenance["arrays"] == len(found["arrays"])
-    code, out, err = run("plan", str(target))
+    code, out, err = run("plan", str(target), "--all")
     assert (code, err) == (0, "")
     assert f"{PIXELS.size:,} pixels" in out
 
@@ -203,7 +203,7 @@ def test_parts_make_the_run(run: Run, tmp_path: Path, kind: str) -> None:
     assert all(part["run"] == whole["run"] for part in parts)
     if kind in ZARRS:
         assert sum(part["stored_bytes"] for part in parts) == whole["stored_bytes"]
-    assert "part 0 of 3" in run("plan", str(target), "--part", "0/3")[1]
+    assert "part 0 of 3" in run("plan", str(target), "--all", "--part", "0/3")[1]
 
 
 def test_a_region_is_what_is_planned(run: Run, tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_all_arrays_of_a_group(run: Run, tmp_path: Path) -> None:
     for name in ("a", "b"):
         group.create_array(name, shape=(4, 4), chunks=(2, 2), dtype="u1")
     assert run("plan", str(tmp_path / "g.zarr"))[0] == 3
-    assert len(planned(run, tmp_path / "g.zarr", "--all")["arrays"]) == 2
+    assert len(planned(run, tmp_path / "g.zarr")["arrays"]) == 2
 
 
 def test_nothing_to_count_is_planned(run: Run, tmp_path: Path) -> None:

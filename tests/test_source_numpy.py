@@ -25,7 +25,9 @@ def npy(array: np.ndarray) -> Case:
 def npz(compress: bool = False, **arrays: np.ndarray) -> Case:
     def make(folder: Path) -> tuple[Path, list[np.ndarray]]:
         (np.savez_compressed if compress else np.savez)(folder / "masks.npz", **arrays)
-        return folder / "masks.npz", list(arrays.values())
+        if len(arrays) == 1:
+            return folder / "masks.npz", list(arrays.values())
+        return [folder / f"masks.npz#{name}" for name in arrays], list(arrays.values())
 
     return make
 
@@ -57,10 +59,10 @@ class TestNpz(SourceContract):
 def test_npz__is_one_item(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", left=mask(4, 4), right=mask(5, 5))
     np.savez(tmp_path / "b.npz", left=mask(4, 4), right=mask(5, 5))
-    assert fc.count(tmp_path).items == 2
-    assert fc.count(tmp_path, items="array").items == 4
-    parts = [fc.count(tmp_path, part=(n, 5)) for n in range(5)]
-    assert sum(parts) == fc.count(tmp_path)
+    assert fc.count(tmp_path, all_arrays=True).items == 2
+    assert fc.count(tmp_path, items="array", all_arrays=True).items == 4
+    parts = [fc.count(tmp_path, part=(n, 5), all_arrays=True) for n in range(5)]
+    assert sum(parts) == fc.count(tmp_path, all_arrays=True)
 
 
 def test_npy__that_goes_on_is_not_read_in_part(tmp_path: Path) -> None:

@@ -65,6 +65,8 @@ class Job:
     target: Any
     source_id: str | None
     every: bool
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
     region: Any
     options: Options
     policy: Policy
@@ -87,7 +89,13 @@ class _Answer:
 def _opened(pickled: bytes) -> tuple[Job, Source, Plan]:
     """The source and the plan of a job, opened once in a process."""
     job: Job = pickle.loads(pickled)  # noqa: S301  it came from this run's own client
-    source = open_source(job.target, source_id=job.source_id, every=job.every)
+    source = open_source(
+        job.target,
+        source_id=job.source_id,
+        every=job.every,
+        include=job.include,
+        exclude=job.exclude,
+    )
     source.confirm()
     plan = make_plan(source.arrays, items=job.options.items, region=job.region)
     if plan.digest != job.digest:

@@ -6,8 +6,9 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,13 +32,14 @@ from fastcounts.errors import (
     CountsOverflow,
     FastcountsWarning,
     OptionError,
-    ReadError,
     UnsupportedSource,
 )
 from fastcounts.ledger import MOST_PIXELS
 from fastcounts.plan import Plan, make_plan
-from fastcounts.sources import Source, open_source
+from fastcounts.sources import Source
 from fastcounts.sources.cf import read_attributes
+from fastcounts.sources.opening import is_path
+from fastcounts.sources.port import refuse
 from fastcounts.version import __version__
 
 if TYPE_CHECKING:
@@ -63,6 +65,9 @@ def count(
     strict: bool = False,
     part: tuple[int, int] | None = None,
     source_id: str | None = None,
+    all_arrays: bool = False,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
     workers: int | None = None,
     memory: int | str | None = None,
     scheduler: Any = None,
@@ -73,8 +78,9 @@ def count(
     Parameters
     ----------
     source : an array or masked array of any rank; a path, folder or glob of .npy, .npz, PNG and
-        TIFF files; a Zarr array or group as a path, store or open object; a list of these; a Dask
-        array; an xarray DataArray of either kind.
+        TIFF files; a Zarr array or group as a path, store or open object; a list or an iterator of
+        these; a Dask array; an xarray DataArray of either kind.  One array of an .npz archive or
+        of a zipped Zarr group is named as ``"masks.npz#label"`` or ``"masks.npz/label"``.
     ignore : a label or several that belong to no class; they stay in the ledger.
     classes : a number K (labels 0 to K - 1), names, a mapping from label to name, or the path of
         a file in one of the shapes of ``docs/classes.md``; labels of one name fold into the
@@ -99,6 +105,13 @@ def count(
     strict : whether an unexpected label, or anything else that is warned of, is an error.
     part : ``(i, N)``: count the i-th of N shares, the same whoever runs it.
     source_id : the name of the data wherever it lies, in place of its path.
+    all_arrays : count all label arrays of a Zarr group or .npz archive that contains several; by
+        default one has to be named.
+    include, exclude : patterns such as ``"*_labelIds.png"``, one or a list, for the files of
+        folders and globs: a file is counted if it matches one of ``include`` (or there are none)
+        and none of ``exclude``.  A pattern without a slash is compared with the names of the file
+        and of the folders above it, one with a slash with their paths, relative to the folder;
+        ``**`` stands for any number of folders.
     workers : threads; by default one for each processor that may be used.
     memory : the budget of this process, in bytes or as text such as ``"512MB"``, for what is read,
         fetched ahead and counted; the interpreter and its libraries come on top.
@@ -149,6 +162,9 @@ def count(
         strict=strict,
         part=part,
         source_id=source_id,
+        every=all_arrays,
+        include=include,
+        exclude=exclude,
         workers=workers,
         memory=memory,
         scheduler=scheduler,
@@ -229,13 +245,7 @@ def run(request: Request, progress: Listener | None = None) -> Counts:
         request = request.about(
             target, region=region, scheduler=_where_dask_computes(request), meaning=meaning
         )
-    source = open_source(
-        request.target,
-        source_id=request.source_id,
-        every=request.every,
-        meaning=request.meaning,
-    )
-    return _run_source(request, source, progress or _nobody)
+    return _run_source(request, request.open(), progress or _nobody)
 
 
 def _bare(target: Any, options: Options) -> tuple[Any, Meaning | None]:
@@ -315,9 +325,15 @@ def prepare(request: Request, source: Source) -> Plan:
     return plan
 
 
-def _run_source(request: Request, source: Source, tell: Listener) -> Counts:
+def _run_source(request: Request, source: Source, emit: Listener) -> Counts:
+    counts, plan, run = _count(request, source, emit)
+    return _finish(counts, plan, run, source.notices, request, emit)
+
+
+def _count(request: Request, source: Source, tell: Listener) -> tuple[Counts, Plan, dict[str, Any]]:
+    """Count an open source; returns the plan and the provenance of the run as well."""
     plan = prepare(request, source)
-    failures = [BlockFailed(name, None, None, reason) for name, reason in source.unreadable]
+    failures = [BlockFailed(one.name, None, None, one.reason) for one in source.unreadable]
     report(source.notices, tell, strict=request.policy.strict)
     tell(Started(plan.pixels, plan.workers, plan.peak_bytes))
     for failure in failures:
@@ -332,11 +348,23 @@ def _run_source(request: Request, source: Source, tell: Listener) -> Counts:
         run["forbidden"] = collector.forbidden
     if declared := collector.declared_nodata(confirmed=request.policy.nodata == "metadata"):
         run["nodata"] = declared
-    counts = collector.finish({"runs": [run]})
+    return collector.finish({"runs": [run]}), plan, run
+
+
+def _finish(
+    counts: Counts,
+    plan: Plan,
+    run: dict[str, Any],
+    notices: Sequence[Notice],
+    request: Request,
+    emit: Listener,
+) -> Counts:
+    """Report what the counts show, and put it into their provenance beside other notices."""
+    counts = replace(counts, provenance={"runs": [run]})
     found = find_notices(counts, plan)
-    report(found, tell, strict=request.policy.strict)
-    if notices := [*source.notices, *found]:
-        run["notices"] = [notice.to_dict() for notice in notices]
+    report(found, emit, strict=request.policy.strict)
+    if every := [*notices, *found]:
+        run["notices"] = [notice.to_dict() for notice in every]
     return counts
 
 
@@ -351,6 +379,8 @@ def _execute(
         target=_reopenable(request.target),
         source_id=request.source_id,
         every=request.every,
+        include=request.include,
+        exclude=request.exclude,
         region=request.region,
         options=request.options,
         policy=request.policy,
@@ -374,7 +404,7 @@ def _reopenable(target: Any) -> Any:
     """
     if isinstance(target, list | tuple):
         return [_reopenable(one) for one in target]
-    if isinstance(target, str | os.PathLike):
+    if is_path(target):
         path = os.fsdecode(target)
         return path if "://" in path else str(Path(path).absolute())
     zarr = sys.modules.get("zarr")
@@ -454,8 +484,7 @@ def _provenance(
 def _check(source: Source, policy: Policy, part: tuple[int, int] | None) -> None:
     """Refuse what this source cannot do, before anything is read."""
     if source.unreadable and policy.on_error == "raise":
-        name, reason = source.unreadable[0]
-        raise ReadError(f"{name}: {reason}")
+        raise refuse(source.unreadable)
     for place, info in enumerate(source.arrays):
         if part is not None and not info.source:
             raise OptionError(

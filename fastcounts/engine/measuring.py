@@ -30,7 +30,7 @@ from fastcounts.engine.threads import Worker, run_threads
 from fastcounts.errors import ReadError, UnsupportedSource
 from fastcounts.grid import Interval, volume
 from fastcounts.plan import Block, Hole, Plan
-from fastcounts.sources import Fetched, Piece, Source, Way, open_source
+from fastcounts.sources import Fetched, Piece, Source, Way
 
 __all__ = ["bench", "stretches"]
 
@@ -71,7 +71,7 @@ def bench(request: Request, seconds: float = 5.0) -> Measured:
     ReadError
         If two counts of the same blocks differ.
     """
-    source = open_source(request.target, source_id=request.source_id, every=request.every)
+    source = request.open()
     plan = prepare(request, source)
     name = plan.arrays[0].name if len(plan.arrays) == 1 else str(request.target)
     if not plan.pixels:

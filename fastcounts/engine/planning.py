@@ -10,8 +10,9 @@ from typing import Any
 from fastcounts.engine.counting import prepare
 from fastcounts.engine.request import Request
 from fastcounts.grid import volume
+from fastcounts.notices import Notice
 from fastcounts.plan import ArrayInfo, Plan
-from fastcounts.sources import Way, Weight, open_source
+from fastcounts.sources import Way, Weight
 
 __all__ = ["ArrayPreview", "Preview", "preview"]
 
@@ -70,13 +71,15 @@ class Preview:
     arrays : those of which this part has something.
     plan : of the count.
     part : ``(i, N)``, or None for the whole run.
-    skipped : files that are no masks.
+    skipped : how many files and folders are passed over.
+    notices : what the user should know about what was found.
     """
 
     arrays: tuple[ArrayPreview, ...]
     plan: Plan
     part: tuple[int, int] | None
     skipped: int
+    notices: tuple[Notice, ...] = ()
 
     def _sum(self, what: Callable[[ArrayPreview], int | None]) -> int | None:
         """A sum over the arrays; None where one of them does not know."""
@@ -125,6 +128,7 @@ class Preview:
             "block_bytes": self.plan.most_bytes,
             "peak_bytes": self.plan.peak_bytes,
             "skipped": self.skipped,
+            "notices": [notice.to_dict() for notice in self.notices],
         }
 
 
@@ -136,7 +140,7 @@ def preview(request: Request) -> Preview:
     OptionError, SourceError, MemoryBudgetError
         As counting would, before it reads.
     """
-    source = open_source(request.target, source_id=request.source_id, every=request.every)
+    source = request.open()
     plan = prepare(request, source)
     arrays = tuple(
         ArrayPreview(
@@ -149,4 +153,4 @@ def preview(request: Request) -> Preview:
         )
         for array, start, stop in plan.shares()
     )
-    return Preview(arrays, plan, request.part, len(source.skipped))
+    return Preview(arrays, plan, request.part, len(source.skipped), tuple(source.notices))

@@ -9,6 +9,8 @@ from typing import Any
 from fastcounts.classes import Meaning, Options, as_integer
 from fastcounts.engine.tallying import Policy
 from fastcounts.errors import OptionError
+from fastcounts.sources import Source, open_source
+from fastcounts.sources.selection import read_patterns
 
 __all__ = ["FORBIDDEN", "MISSING", "NODATA", "ON_ERROR", "Request", "processors"]
 
@@ -28,7 +30,8 @@ class Request:
     options : what decides the meaning of the counts.
     policy : what to do with what is missing, broken or unexpected.
     workers, memory : as given, or None.
-    every : take all label arrays of a Zarr group.
+    every : take all label arrays of a Zarr group or .npz archive.
+    include, exclude : patterns that files of a folder or glob have to match, or must not match.
     meaning : what is known of the labels beside what the target says itself.
     """
 
@@ -40,6 +43,8 @@ class Request:
     part: tuple[int, int] | None = None
     source_id: str | None = None
     every: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     workers: int | None = None
     memory: int | None = None
     scheduler: Any = None
@@ -58,6 +63,9 @@ class Request:
         on_error: str = "raise",
         nodata: str = "auto",
         strict: bool = False,
+        every: bool = False,
+        include: Any = None,
+        exclude: Any = None,
         workers: int | None = None,
         memory: int | str | None = None,
         **given: Any,
@@ -71,6 +79,8 @@ class Request:
         """
         if not isinstance(strict, bool):
             raise OptionError(f"strict: expected True or False, got {strict!r}")
+        if not isinstance(every, bool):
+            raise OptionError(f"all_arrays: expected True or False, got {every!r}")
         policy = Policy(
             _one_of("missing", missing, MISSING),
             _one_of("on_error", on_error, ON_ERROR),
@@ -82,6 +92,9 @@ class Request:
             target,
             Options.parse(ignore, classes, items),
             policy,
+            every=every,
+            include=read_patterns("include", include),
+            exclude=read_patterns("exclude", exclude),
             workers=None if workers is None else _at_least_one("workers", workers),
             memory=_bytes(memory),
             **given,
@@ -91,6 +104,21 @@ class Request:
     def threads(self) -> int:
         """How many threads: what was asked for, or one for each processor that may be used."""
         return processors() if self.workers is None else self.workers
+
+    def open(self) -> Source:
+        """Open the source that was asked for."""
+        return open_source(
+            self.target,
+            source_id=self.source_id,
+            every=self.every,
+            meaning=self.meaning,
+            include=self.include,
+            exclude=self.exclude,
+        )
+
+    def open_as(self, target: Any) -> Source:
+        """Open something else with the same choices."""
+        return self.about(target).open()
 
     def about(self, target: Any, **changes: Any) -> Request:
         """The same request about something else."""

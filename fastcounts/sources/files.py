@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import stat
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
+from fastcounts.classes import check_label_dtype
 from fastcounts.errors import (
+    AmbiguousSource,
     FastcountsError,
+    LabelError,
     ReadError,
     SourceError,
     SourceNotFound,
@@ -18,16 +24,30 @@ from fastcounts.errors import (
 )
 from fastcounts.grid import Box
 from fastcounts.plan import ArrayInfo
-from fastcounts.sources.numpy_files import NpyFormat, NpzFormat
+from fastcounts.sources.archives import ZIP_MAGIC, is_npz, zip_names
+from fastcounts.sources.kinds import kind_of
+from fastcounts.sources.numpy_files import COUNTS_REFUSAL, NpyFormat, NpzFormat
 from fastcounts.sources.png import PngFormat
 from fastcounts.sources.port import Piece, Source, Unreadable
+from fastcounts.sources.refusals import refuse_file
+from fastcounts.sources.selection import Opening, abbreviate, names_below
 from fastcounts.sources.tiff import TiffFormat
 
-__all__ = ["FileSource", "Format", "find_files"]
+__all__ = [
+    "SUFFIXES",
+    "FileSource",
+    "FolderFiles",
+    "Format",
+    "file_type",
+    "find_files",
+    "unreadable_at",
+]
 
 _HEAD = 16
-_PICTURES = {b"\xff\xd8\xff": "a JPEG, which changes labels when it compresses", b"GIF8": "a GIF"}
-_SUFFIXES = {".npy", ".npz", ".png", ".tif", ".tiff"}
+_LIKELY = re.compile("label|mask|seg|class|gt|truth|annot", re.IGNORECASE)
+"""Names that arrays of labels have; the first array with one is the example in messages."""
+
+SUFFIXES = {".npy", ".npz", ".png", ".tif", ".tiff"}
 _KNOWN = "PNG, TIFF, .npy, .npz or Zarr"
 
 
@@ -51,59 +71,169 @@ FORMATS: tuple[Format, ...] = (NpyFormat(), NpzFormat(), PngFormat(), TiffFormat
 class FileSource(Source):
     """Masks in files.
 
+    A file that cannot be counted is listed in ``unreadable``, with the error that says why.
+
     Parameters
     ----------
     paths : the files, in the order in which they are counted.
-    strangers : what a file of no known format is: ``"refuse"`` where it was named,
-        ``"skip"`` where it was found in a folder.
-
-    Raises
-    ------
-    UnsupportedSource
-        If a file holds no labels.
+    strangers : what to do with a file of no known format: ``"refuse"`` if it was named,
+        ``"skip"`` if it was found in a folder.
+    opening : the choices of the user; takes what is passed over.
+    member : the array of each .npz archive that is counted, or None.
     """
 
-    def __init__(self, paths: Sequence[Path], strangers: str = "refuse") -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        strangers: str = "refuse",
+        opening: Opening | None = None,
+        member: str | None = None,
+    ) -> None:
+        self._opening = opening or Opening()
+        self._strangers = strangers
+        self._readers: list[tuple[Format, Path, _Stamp]] = []
         arrays: list[ArrayInfo] = []
-        self._readers: list[tuple[Format, Path]] = []
         unreadable: list[Unreadable] = []
-        skipped: list[str] = []
         for path in paths:
             try:
-                reader = _format(path)
-                if reader is None:
-                    if strangers == "skip" and not _is_named_as_mask(path):
-                        skipped.append(str(path))
-                        continue
-                    raise _refusal(path)
-                found = reader.describe(path)
-            except ReadError as error:
-                unreadable.append(Unreadable(str(path), _without(error, path)))
-                continue
+                found = self._describe(path, member)
+            except (SourceError, LabelError) as error:
+                unreadable.append(unreadable_at(path, error, found=strangers == "skip"))
             except OSError as error:
                 if isinstance(error, FastcountsError):
                     raise
-                unreadable.append(Unreadable(str(path), error.strerror or str(error)))
-                continue
-            arrays += found
-            self._readers += [(reader, path)] * len(found)
+                reason = error.strerror or str(error)
+                unreadable.append(Unreadable(abbreviate(path), reason))
+            else:
+                arrays += found
         self.arrays = tuple(arrays)
         self.unreadable = tuple(unreadable)
-        self.skipped = tuple(skipped)
+
+    def _describe(self, path: Path, member: str | None) -> list[ArrayInfo]:
+        """Return the arrays of a file that are counted; none if the file is passed over."""
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for a writer
+            if self._strangers == "refuse":
+                raise UnsupportedSource(f"{path}: is {file_type(status.st_mode)}")
+            self._opening.skip(path, "special-file")
+            return []
+        reader = _format(path)
+        if reader is None:
+            if self._strangers == "refuse" or _is_named_as_mask(path):
+                raise _refusal(path)
+            self._opening.skip(path, "counts-file" if is_counts_json(path) else "not-a-mask")
+            return []
+        found = reader.describe(path)
+        if isinstance(reader, NpzFormat):
+            if not found:
+                if self._strangers == "refuse":
+                    raise UnsupportedSource(f"{path}: {COUNTS_REFUSAL}")
+                self._opening.skip(path, "counts-file")
+                return []
+            found = _choose(path, found, self._opening, member)
+        elif member is not None:
+            raise UnsupportedSource(
+                f"{path}: is not an .npz archive, so it contains no array named {member!r}"
+            )
+        self._readers += [(reader, path, _stamp(status))] * len(found)
+        return found
 
     def read(self, array: int, box: Box) -> Iterable[Piece]:
         """Read one block of one file."""
-        reader, path = self._readers[array]
+        reader, path, stamp = self._readers[array]
         try:
-            return [Piece(box, reader.read(path, self.arrays[array], box))]
+            pixels = reader.read(path, self.arrays[array], box)
+            if _stamp(path.stat()) != stamp:
+                raise ReadError(f"{path}: the file was changed while it was being counted")
         except FastcountsError:
             raise
         except (OSError, EOFError, ValueError) as error:
             raise ReadError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        return [Piece(box, pixels)]
 
 
-def _without(error: ReadError, path: Path) -> str:
-    return str(error).removeprefix(str(path)).removeprefix(": ")
+_Stamp = tuple[int, int, int]
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    """Return what differs if a file is written to or replaced."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def file_type(mode: int) -> str:
+    """Return what a file is that is neither a regular file nor a folder, and what to do."""
+    kinds = {
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFDIR: "a folder",
+    }
+    what = kinds.get(stat.S_IFMT(mode), "not a regular file")
+    return f"{what}; masks are read from regular files, so write its content to one"
+
+
+def unreadable_at(path: Path, error: FastcountsError, *, found: bool) -> Unreadable:
+    """Return the record of a file or Zarr array that is refused.
+
+    Parameters
+    ----------
+    path, error : what is refused, and why.
+    found : whether it was found in a folder or by a glob, so that it can be left out.
+    """
+    text = str(error)
+    member, mark, reason = text.removeprefix(str(path)).partition(": ")
+    if not text.startswith(str(path)) or not mark:
+        member, reason = "", text
+    advice = ""
+    if found:
+        kind = kind_of(path.name)
+        pattern = kind.pattern if kind.end else path.name
+        advice = (
+            f" (to count the other files, leave it out with exclude={pattern!r} or record it with "
+            f"on_error='record'; in the shell --exclude {pattern!r}, --on-error record)"
+        )
+    kind_of_error = type(error) if isinstance(error, SourceError | LabelError) else ReadError
+    return Unreadable(abbreviate(f"{path}{member}"), reason, kind_of_error, advice)
+
+
+def _choose(
+    path: Path, found: Sequence[ArrayInfo], opening: Opening, member: str | None
+) -> list[ArrayInfo]:
+    """Choose among the arrays of an archive, as among those of a Zarr group.
+
+    One array is taken whatever it is called.  Of several, the only one of integers is; the others
+    are images, probabilities or descriptions.  Several arrays of integers may be an image and its
+    mask, so the user has to name one or ask for all.
+    """
+    names = {info.name[len(f"{path}#") :]: info for info in found}
+    listed = ", ".join(f"{name} ({info.dtype} {info.shape})" for name, info in names.items())
+    if member is not None:
+        chosen = names.get(member) or names.get(member.removesuffix(".npy"))
+        if chosen is None:
+            raise SourceNotFound(f"{path}: contains no array named {member!r}, only {listed}")
+        check_label_dtype(chosen.dtype, chosen.name)
+        return [chosen]
+    if len(found) == 1:
+        check_label_dtype(found[0].dtype, found[0].name)
+        return list(found)
+    labels = [info for info in found if info.dtype.kind in "biu"]
+    if not labels and opening.every:
+        labels = [info for info in found if info.dtype.kind == "f"]
+        for info in labels:
+            check_label_dtype(info.dtype, info.name)
+    if len(labels) == 1 or (labels and opening.every):
+        for info in found:
+            if info not in labels:
+                opening.skip(info.name, "array")
+        return labels
+    number = f"{len(labels)} arrays" if labels else "no array"
+    likely = next((name for name in names if _LIKELY.search(name)), next(iter(names)))
+    raise AmbiguousSource(
+        f"{path}: the archive contains {number} of integers: {abbreviate(listed)}; name the array "
+        f"of the labels as {path}#{likely}, or count all arrays with all_arrays=True (--all in "
+        "the shell)"
+    )
 
 
 def _head(path: Path) -> bytes:
@@ -113,50 +243,111 @@ def _head(path: Path) -> bytes:
 
 def _format(path: Path) -> Format | None:
     head = _head(path)
-    return next((known for known in FORMATS if head.startswith(known.magic)), None)
+    found = next((known for known in FORMATS if head.startswith(known.magic)), None)
+    if isinstance(found, NpzFormat) and path.suffix.lower() != ".npz":
+        return found if is_npz(path, zip_names(path)) else None
+    return found
 
 
 def _is_named_as_mask(path: Path) -> bool:
     """Whether a file that is no mask claims to be one: then it is damaged, and no bystander."""
-    return path.suffix.lower() in _SUFFIXES
+    return path.suffix.lower() in SUFFIXES
+
+
+def is_counts_json(path: Path) -> bool:
+    """Return whether a file is a counts file in JSON."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    return head.lstrip().startswith(b"{") and b'"fastcounts":' in head
 
 
 def _refusal(path: Path) -> SourceError:
     """Say why a file of no known format cannot be counted."""
-    head = _head(path)
-    if not head:
+    if not (head := _head(path)):
         return ReadError(f"{path}: the file is empty")
-    for magic, what in _PICTURES.items():
-        if head.startswith(magic):
-            return UnsupportedSource(f"{path}: is {what}; masks are {_KNOWN}")
+    if head.startswith(ZIP_MAGIC) and not zip_names(path):
+        return ReadError(f"{path}: the zip file is damaged, or contains nothing")
+    if is_counts_json(path):
+        return UnsupportedSource(f"{path}: {COUNTS_REFUSAL}")
+    if (reason := refuse_file(path)) is not None:
+        return UnsupportedSource(f"{path}: {reason}")
     if _is_named_as_mask(path):
         return ReadError(f"{path}: damaged: it does not begin as a {path.suffix} file does")
     return UnsupportedSource(f"{path}: is no mask that fastcounts knows: {_KNOWN}")
 
 
-def find_files(folder: Path, is_array: Any) -> Iterator[Path]:
-    """Every file below a folder, in a fixed order; folders that are arrays come as one.
+class FolderFiles(NamedTuple):
+    """What a folder contains: files and Zarr arrays, in a fixed order, and what cannot be read."""
 
-    Files and folders whose names start with a dot are left out.
+    paths: list[Path]
+    unreadable: list[Unreadable]
+
+
+def find_files(
+    folder: Path, is_array: Callable[[Path], bool], opening: Opening | None = None
+) -> FolderFiles:
+    """Find every file below a folder; a folder that is a Zarr array or group comes as one.
+
+    Hidden files and folders are passed over.  Links are followed; a folder that was listed before
+    is passed over, so that links in a circle end.
+
+    Parameters
+    ----------
+    folder : where to look.
+    is_array : tells whether a folder is a Zarr array or group.
+    opening : the choices of the user; takes what is passed over.
 
     Raises
     ------
     SourceNotFound
-        If a folder cannot be listed.
+        If the folder itself cannot be listed.
     """
+    opening = opening or Opening()
+    found = FolderFiles([], [])
 
     def fail(error: OSError) -> None:
-        raise SourceNotFound(f"{error.filename}: {error.strerror}")
+        if str(error.filename) == str(folder):
+            raise SourceNotFound(f"{abbreviate(error.filename)}: {error.strerror}")
+        found.unreadable.append(_unlistable(Path(error.filename), error))
 
     seen: set[str] = set()
     for root, folders, files in os.walk(folder, onerror=fail, followlinks=True):
         real = os.path.realpath(root)
-        if real in seen:  # a link that leads back up
+        if real in seen:  # a link that leads back up, or to a folder that has another name
+            opening.skip(root, "listed-before")
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        arrays = [name for name in folders if is_array(Path(root) / name)]
-        folders[:] = [name for name in folders if name not in arrays]
+        here = Path(root)
+        below = names_below(here, folder)
+        for name in sorted(name for name in (*folders, *files) if name.startswith(".")):
+            opening.skip(here / name, "hidden")
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and not opening.excludes((*below, name))
+        )
+        arrays = []
+        for name in folders.copy():
+            try:
+                if is_array(here / name):
+                    arrays.append(name)
+                    folders.remove(name)
+            except OSError as error:
+                found.unreadable.append(_unlistable(here / name, error))
+                folders.remove(name)
         for name in sorted([*arrays, *(name for name in files if not name.startswith("."))]):
-            yield Path(root) / name
+            if opening.takes((*below, name)):
+                found.paths.append(here / name)
+    return found
+
+
+def _unlistable(path: Path, error: OSError) -> Unreadable:
+    reason = error.strerror or str(error)
+    if error.errno == errno.ENAMETOOLONG:
+        reason = f"the path has {len(os.fsencode(path))} bytes, more than the system can open"
+    advice = (
+        " (leave the folder out with exclude= or record it with on_error='record'; in the shell "
+        "--exclude, --on-error record)"
+    )
+    return Unreadable(abbreviate(path), reason, SourceNotFound, advice)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcounts.errors import ReadError
+from fastcounts.errors import FastcountsError, ReadError, UnsupportedSource
 from fastcounts.grid import Box, Grid, volume
 from fastcounts.notices import Notice
 from fastcounts.plan import ArrayInfo
@@ -30,6 +30,7 @@ __all__ = [
     "Weight",
     "digest",
     "one_line",
+    "refuse",
 ]
 
 
@@ -67,7 +68,7 @@ class Piece(NamedTuple):
     pixels: NDArray[Any] | None
     key: str = ""
     known: Known | None = None
-    error: ReadError | None = None
+    error: ReadError | UnsupportedSource | None = None
 
 
 class Pile(NamedTuple):
@@ -118,10 +119,33 @@ Found = Piece | Pile | Rows
 
 
 class Unreadable(NamedTuple):
-    """A file of which not even the size could be read."""
+    """A file, or a Zarr array in a folder, of which not even the size can be told.
+
+    Attributes
+    ----------
+    name : its path.
+    reason : why it cannot be counted.
+    kind : the error that says so.
+    advice : what to do instead, if it was found and not named.
+    """
 
     name: str
     reason: str
+    kind: type[FastcountsError] = ReadError
+    advice: str = ""
+
+    def error(self) -> FastcountsError:
+        """Return the error that stops a count under ``on_error="raise"``."""
+        return self.kind(f"{self.name}: {self.reason}{self.advice}")
+
+
+def refuse(unreadable: Sequence[Unreadable]) -> FastcountsError:
+    """Return the error of the first of several files that cannot be counted, with their number."""
+    first, *others = unreadable
+    if not others:
+        return first.error()
+    more = f"; {len(others)} more cannot be counted either"
+    return first._replace(reason=first.reason + more).error()
 
 
 class Way(NamedTuple):
@@ -171,8 +195,9 @@ class Source(ABC):
     Attributes
     ----------
     arrays : what is there, in the order in which it is counted.
-    unreadable : files that should hold masks and cannot be opened.
-    skipped : names of files that were passed over because they are no masks.
+    unreadable : files that should contain masks and cannot be opened.
+    skipped : names of what was found and passed over: files that are not masks, hidden and
+        special files, folders that were listed before.
     notices : what the user should know about what was found, such as files passed over.
     """
 
@@ -212,7 +237,7 @@ class Source(ABC):
         for box in boxes:
             try:
                 pieces = list(self.read(array, box))
-            except ReadError as error:
+            except (ReadError, UnsupportedSource) as error:
                 pieces = [Piece(box, None, error=error)]
             yield from pieces
 

@@ -113,7 +113,7 @@ def open_zarr(target: Any, *, every: bool = False, path: str = "", url: str = ""
 def _open(target: Any, path: str, url: str = "") -> Array | zarr.Group:
     name = url or (f"{target}/{path}" if path else str(target))
     try:
-        if isinstance(target, Path) and target.suffix == ".zip":
+        if isinstance(target, Path) and target.is_file():
             target = ZipStore(target, mode="r")
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
@@ -179,7 +179,8 @@ def _members(group: zarr.Group, every: bool, url: str = "") -> list[Array]:
         several = ", ".join(f"{path} ({array.dtype} {array.shape})" for path, array in labels[:16])
         raise AmbiguousSource(
             f"{name}: the group holds {len(labels)} arrays of integers; name one as "
-            f"{name}/{labels[0][0]}, or ask for all: {several}"
+            f"{name}/{labels[0][0]}, or count all with all_arrays=True (--all in the shell): "
+            f"{several}"
         )
     return [array for _, array in labels]
 
@@ -219,6 +220,8 @@ def _name(store_path: StorePath) -> str:
     store = store_path.store
     if isinstance(store, LocalStore):
         return str(Path(store.root) / store_path.path)
+    if isinstance(store, ZipStore):
+        return f"{store.path}/{store_path.path}".rstrip("/")
     if isinstance(store, MemoryStore):
         return str(store_path)
     return _text(store_path) or f"{type(store).__name__}/{store_path.path}".rstrip("/")
