@@ -65,6 +65,8 @@ class ArrayInfo:
     is_fetched : whether blocks are asked for ahead of being counted, and held until then.
     stored_bytes : on disk, where that is known.
     meaning : what the array says of its labels.
+    number : of an array in memory: its place among all that are counted, if that is not its place
+        in the plan.
     """
 
     name: str
@@ -79,6 +81,7 @@ class ArrayInfo:
     is_fetched: bool = False
     stored_bytes: int | None = None
     meaning: Meaning = field(default_factory=Meaning)
+    number: int | None = None
 
 
 Present = Callable[[int, Grid, int, int], "NDArray[np.int64] | None"]
@@ -265,7 +268,8 @@ class Plan:
             return ItemKey(info.source, number), grid.pixels // (stop - start)
         if self.items != "array" and info.file:
             return ItemKey(info.file, 0), self._file_pixels[info.file]
-        return ItemKey(info.source, 0 if info.source else array), grid.pixels
+        place = array if info.number is None else info.number
+        return ItemKey(info.source, 0 if info.source else place), grid.pixels
 
 
 def _joined(array: int, grid: Grid, start: int, stop: int) -> Iterator[Block]:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,12 +25,20 @@ from fastcounts.engine.lazy import count_graph, is_dask_array, run_graph
 from fastcounts.engine.noticing import find_notices, report
 from fastcounts.engine.request import Request
 from fastcounts.engine.stored import stored_array, stored_zarr
+from fastcounts.engine.streaming import (
+    batches,
+    is_in_memory,
+    join_plans,
+    join_runs,
+    number_arrays,
+)
 from fastcounts.engine.tallying import Partial, Policy, Tallier
 from fastcounts.engine.threads import run_threads
 from fastcounts.engine.worker import inside_worker
 from fastcounts.errors import (
     CountsOverflow,
     FastcountsWarning,
+    IncompatibleCounts,
     OptionError,
     UnsupportedSource,
 )
@@ -38,7 +46,7 @@ from fastcounts.ledger import MOST_PIXELS
 from fastcounts.plan import Plan, make_plan
 from fastcounts.sources import Source
 from fastcounts.sources.cf import read_attributes
-from fastcounts.sources.opening import is_path
+from fastcounts.sources.opening import is_iterator, is_path
 from fastcounts.sources.port import refuse
 from fastcounts.version import __version__
 
@@ -80,7 +88,8 @@ def count(
     source : an array or masked array of any rank; a path, folder or glob of .npy, .npz, PNG and
         TIFF files; a Zarr array or group as a path, store or open object; a list or an iterator of
         these; a Dask array; an xarray DataArray of either kind.  One array of an .npz archive or
-        of a zipped Zarr group is named as ``"masks.npz#label"`` or ``"masks.npz/label"``.
+        of a zipped Zarr group is named as ``"masks.npz#label"`` or ``"masks.npz/label"``.  The
+        arrays of an iterator are counted as they come, and never in memory all at once.
     ignore : a label or several that belong to no class; they stay in the ledger.
     classes : a number K (labels 0 to K - 1), names, a mapping from label to name, or the path of
         a file in one of the shapes of ``docs/classes.md``; labels of one name fold into the
@@ -120,7 +129,7 @@ def count(
         scheduler, ``"local"`` (a cluster on this machine, for this count), or the name of one of
         Dask's own schedulers.
     progress : called with an event (:mod:`fastcounts.engine.events`) now and then, in this
-        thread.
+        thread.  Every batch of an iterator of arrays has a ``Started`` and a ``Finished``.
 
     Returns
     -------
@@ -245,7 +254,48 @@ def run(request: Request, progress: Listener | None = None) -> Counts:
         request = request.about(
             target, region=region, scheduler=_where_dask_computes(request), meaning=meaning
         )
+    if is_iterator(request.target):
+        return _run_iterator(request, progress or _nobody)
     return _run_source(request, request.open(), progress or _nobody)
+
+
+def _run_iterator(request: Request, emit: Listener) -> Counts:
+    """Count an iterator in batches; there is one if it yields no arrays in memory, or few."""
+    total, arrays = Counts(), 0
+    plans: list[Plan] = []
+    runs: list[dict[str, Any]] = []
+    notices: dict[Notice, None] = {}
+    for batch in batches(_checked(request), request.memory):
+        source = request.open_as(batch)
+        number_arrays(source, arrays)
+        arrays += len(source.arrays)
+        source.notices = [notice for notice in source.notices if notice not in notices]
+        notices.update(dict.fromkeys(source.notices))
+        counts, plan, run = _count(request.about(batch), source, emit)
+        if len(runs) < 64:
+            plans.append(plan)
+        runs.append(run)
+        try:
+            total += counts
+        except IncompatibleCounts as error:
+            raise OptionError(f"source: the iterator yields one mask twice: {error}") from None
+        del batch, source  # else they stay while the next batch is made
+    if not runs:
+        raise OptionError("source: the iterator is empty")
+    return _finish(total, join_plans(plans), join_runs(runs), list(notices), request, emit)
+
+
+def _checked(request: Request) -> Iterator[Any]:
+    """Yield the masks of an iterator; refuse what arrays that pass by cannot have."""
+    for target in request.target:
+        for name in ("part", "source_id"):
+            if getattr(request, name) is not None and is_in_memory(target):
+                raise OptionError(
+                    f"{name}: the arrays of an iterator are counted as they come, without names; "
+                    "give a list of them, or an iterator of paths"
+                )
+        yield target
+        del target
 
 
 def _bare(target: Any, options: Options) -> tuple[Any, Meaning | None]:
