@@ -351,7 +351,7 @@ def _check_free(folder: Path) -> None:
 )
 @_common
 def demo(images: int, keep: str | None, workers: int | None, as_json: bool) -> None:
-    """Make the question's data set, count it, solve it, and show what the weights do."""
+    """Make an example of 31 classes, count it, solve it, and show what the weights do."""
     from fastcounts.demo import demonstrate
 
     with tempfile.TemporaryDirectory(prefix="fastcounts-") as temporary:
