@@ -1,4 +1,4 @@
-"""An example of 31 classes: one has 60 % of all pixels, as in the question; the tail is assumed."""
+"""The data set of the question: 31 classes, one of which has 60 % of all pixels."""
 
 from __future__ import annotations
 
@@ -84,6 +84,7 @@ def demonstrate(
 def write_masks(path: Path, images: int, seed: int = 31) -> None:
     """Write masks as one Zarr array (images, 2048, 2048) of uint8, zstd, in chunks of 1 MiB."""
     import zarr
+    from zarr.codecs import ZstdCodec
 
     classes = _cell_classes(images, np.random.default_rng(seed))
     array = zarr.create_array(
@@ -91,7 +92,7 @@ def write_masks(path: Path, images: int, seed: int = 31) -> None:
         shape=(images, SIDE, SIDE),
         chunks=(1, SIDE // 2, SIDE // 2),
         dtype=np.uint8,
-        compressors=zarr.codecs.ZstdCodec(level=3),
+        compressors=ZstdCodec(level=3),
     )
 
     def draw(image: int) -> None:

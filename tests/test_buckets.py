@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zarr
 from numcodecs import Base64
 from stores import Bucket, bucket_server
 from test_remote import check, make
+from zarr.codecs import ShardingCodec
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, ObjectStore
 
@@ -59,7 +62,7 @@ SLOW: dict[str, Any] = {
     "compressors": None,
     "chunk_key_encoding": {"name": "v2", "separator": "/"},
 }
-"""Chunks that zarr-python itself has to read."""
+"""Chunks that numcodecs itself has to decode."""
 
 CHUNK = r"\.zarr/c/\d"
 MISSING: dict[str, Any] = {"forbidden": "missing", "missing": "separate"}
@@ -275,19 +278,33 @@ def test_s3__shards_are_read_in_ranges(tmp_path: Path, watched: Bucket) -> None:
 # ---- stored bytes that no chunk can have ----
 
 
+@pytest.mark.parametrize("decoder", ["read", "decoded"])
 @pytest.mark.parametrize("kind", ["folder", "bucket"])
 @quiet
 def test_zarr_python__does_not_read_what_is_far_too_large(
-    tmp_path: Path, watched: Bucket, kind: str
+    tmp_path: Path, watched: Bucket, kind: str, decoder: str
 ) -> None:
-    make(tmp_path, **SLOW)
-    (tmp_path / "labels.zarr/2/2").write_bytes(bytes(1 << 20))
+    make(tmp_path, **(SLOW if decoder == "decoded" else filter_around_shards()))
+    key, failed = ("2/2", 256) if decoder == "decoded" else ("c/1/0", 32 * 64)
+    (tmp_path / "labels.zarr" / key).write_bytes(bytes(1 << 20))
     url: Any = tmp_path / "labels.zarr"
     if kind == "bucket":
-        url = store_in(watched, tmp_path, "large/labels.zarr")
-    assert open_source(url)._arrays[0].chunks is None
+        url = store_in(watched, tmp_path, f"large/{decoder}/labels.zarr")
+    reader = open_source(url)._arrays[0]
+    assert reader.obstacle
+    assert (reader.chunks is None) == (decoder == "read")
     watched.asked.clear()
-    with pytest.raises(ReadError, match=r"2/2 is stored in 1048576 bytes"):
+    with pytest.raises(ReadError, match=rf"{key}.* is stored in \d+ bytes.* takes so many"):
         fc.count(url)
-    assert not [1 for method, path in watched.asked if method == "GET" and "/2/2" in path]
-    assert fc.count(url, on_error="record").ledger.failed == 256
+    if decoder == "read":  # else the answer is not taken; it was asked for
+        assert not [1 for method, path in watched.asked if method == "GET" and key in path]
+    assert fc.count(url, on_error="record").ledger.failed == failed
+
+
+def filter_around_shards() -> dict[str, Any]:
+    """Return what makes shards that zarr-python itself has to read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the filter is in no specification
+        same = zarr.codecs.numcodecs.AsType(encode_dtype="|u1", decode_dtype="|u1")
+    shards = ShardingCodec(chunk_shape=(16, 16))
+    return {"chunks": (32, 64), "filters": [same], "serializer": shards, "compressors": None}

@@ -263,24 +263,32 @@ def test_fused__chunks_that_do_not_exist_are_those_without_a_file(data: st.DataO
         assert counts.ledger.missing == filled.ledger.filled or filled.ledger.nodata
 
 
+@pytest.mark.parametrize("what", ["read", "decoded"])
 def test_fused__other_codecs_go_through_zarr_and_say_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
+    serializer: Any = BytesCodec()
+    if what == "read":
+        serializer = ShardingCodec(chunk_shape=(2, 2))
+    compressors = [ZstdCodec()] if what == "decoded" else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        filters = [zarr.codecs.numcodecs.AsType(encode_dtype="|u1", decode_dtype="|u1")]
         array = zarr.create_array(
             tmp_path / "labels.zarr",
             shape=(9, 9),
             chunks=(4, 4),
             dtype="u1",
-            compressors=[ZstdCodec(), GzipCodec()],
+            filters=filters,
+            serializer=serializer,
+            compressors=compressors,
         )
         array[...] = 5
     with caplog.at_level("INFO", "fastcounts"):
         counts = fc.count(tmp_path / "labels.zarr")
     assert counts.pixels.tolist() == [81]
     (record,) = caplog.records
-    assert "read through zarr-python" in record.getMessage()
+    assert f"{what} through zarr-python" in record.getMessage()
     assert "labels.zarr" in record.getMessage()
 
 

@@ -175,8 +175,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def make(folder: Path, **options: Any) -> np.ndarray:
     pixels = labels()
     pixels[:16, 16:32] = 0
+    options = {"chunks": (16, 16), **options}
     array = zarr.create_array(
-        folder / "labels.zarr", shape=(64, 64), chunks=(16, 16), dtype="u1", fill_value=0, **options
+        folder / "labels.zarr", shape=(64, 64), dtype="u1", fill_value=0, **options
     )
     array[...] = pixels
     return pixels

@@ -7,8 +7,10 @@ import errno
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cache
 from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,24 @@ from numpy.typing import NDArray
 
 from fastcounts.errors import ReadError, UnsupportedSource
 from fastcounts.grid import Box
-from fastcounts.sources.codecs import Chain, UnknownChain, chain_v2, chain_v3, function_address
+from fastcounts.sources.codecs import (
+    Chain,
+    UnknownChain,
+    around_shards,
+    chain_v2,
+    chain_v3,
+    function_address,
+)
 from fastcounts.sources.decoding import Decoding, Scratch, Stored, Weighing, last_of
 from fastcounts.sources.keys import Keys
 from fastcounts.sources.port import Fetched, Found, Piece
-from fastcounts.sources.shards import FLAGS, Level, Shards, shard_levels
+from fastcounts.sources.shards import FLAGS, Layout, Level, Shards, shard_layout
 from fastcounts.sources.shortcuts import Shortcuts
 
 __all__ = ["LocalChunks", "chunks_of", "fetch_chunks"]
+
+_HEADER_BYTES = 1024
+"""What codecs add to a chunk within a shard that is compressed as a whole."""
 
 
 _HUGE_BYTES = 1 << 30
@@ -234,24 +246,40 @@ def chunks_of(array: Any, name: str) -> LocalChunks | Shards:
     place = store_path
     if local := type(store_path.store) is LocalStore:
         place = Path(store_path.store.root) / store_path.path
-    levels: list[Level] = []
+    layout, around = Layout([], []), None
     if metadata.zarr_format == 2:
         chunk = tuple(metadata.chunks)
         filters = metadata.filters or ()
         chain = chain_v2(filters, metadata.compressor, metadata.order, chunk, dtype)
     else:
         chunk = _chunk_of(metadata, name)
-        levels, codecs = shard_levels(metadata.codecs, chunk)
-        chain = chain_v3(codecs, levels[-1].chunk if levels else chunk, dtype)
+        layout = shard_layout(metadata.codecs, chunk)
+        inner = layout.levels[-1].chunk if layout.levels else chunk
+        chain = chain_v3(layout.codecs, inner, dtype, outer=layout.order, metadata=metadata)
+        most = _most_shard_bytes(layout.levels, chain)
+        around, foreign = around_shards(layout.around, most, chunk, metadata)
+        chain = replace(chain, foreign=(*chain.foreign, *foreign))
     if local:
-        if levels:
-            return Shards(place, levels, chain, chunk, shape, key, name)
+        if layout.levels:
+            return Shards(place, layout.levels, chain, chunk, shape, key, name, around)
         return LocalChunks(place, chain, chunk, shape, key, name)
     from fastcounts.sources.remote import StoreChunks, StoreShards
 
-    if levels:
-        return StoreShards(place, levels, chain, chunk, shape, key, name)
+    if layout.levels:
+        return StoreShards(place, layout.levels, chain, chunk, shape, key, name, around)
     return StoreChunks(place, chain, chunk, shape, key, name)
+
+
+def _most_shard_bytes(levels: Sequence[Level], chain: Chain) -> int:
+    """Return how many bytes a shard may have whose size nothing else bounds.
+
+    Each chunk may have twice its decoded size and the headers of its codecs.
+    """
+    chunks, index = 1, 0
+    for level in levels:
+        index += chunks * level.index_bytes
+        chunks *= prod(level.counts)
+    return index + chunks * (2 * chain.size + _HEADER_BYTES) + chain.limit
 
 
 def _chunk_of(metadata: Any, name: str) -> tuple[int, ...]:

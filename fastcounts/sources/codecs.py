@@ -32,28 +32,13 @@ _SLACK = 1 << 16
 _DICTIONARY_BYTES = 256 << 20
 """Memory that an LZMA stream may ask for."""
 
-_FAILURES = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    EOFError,
-    OSError,
-    ArithmeticError,
-    LookupError,
-    AssertionError,
-    struct.error,
-    zlib.error,
-    lzma.LZMAError,
-)
-"""What decoders raise for bytes that they cannot decode."""
-
 
 class DecodeError(ValueError):
     """Stored bytes that are not what the metadata says."""
 
 
 class UnknownChain(Exception):
-    """Codecs that only zarr-python itself can undo."""
+    """Codecs that cannot be undone one chunk at a time."""
 
 
 class Step(NamedTuple):
@@ -63,14 +48,16 @@ class Step(NamedTuple):
     ----------
     name : what messages call it.
     undo : gives the bytes that were encoded.
-    size : how many those are; -1 for a checksum around something of unknown length.
+    size : how many those are; -1 if the metadata does not determine it.
     native : the decoder that does the same without Python, or an empty text.
+    most : if ``size`` is -1, the largest number of bytes that is accepted.
     """
 
     name: str
     undo: Undo
     size: int
     native: str = ""
+    most: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,6 +72,12 @@ class Chain:
     steps : in the order of decoding.
     native : the decoder that does all of it without Python, or an empty text.
     checked : whether the stored bytes end with a CRC-32C that ``native`` leaves out.
+    most : stored bytes that a chunk may have if the codecs do not determine it; see `limit`.
+    stored : stored bytes that every chunk has; None if the codecs do not determine it.
+    array_codecs : undoes the codecs between elements and bytes where zarr-python has to; gives
+        the chunk as it is stored.  The last step gives what it takes.
+    foreign : names of the codecs that zarr-python or numcodecs undoes, which are slower and whose
+        memory is not bounded.
     """
 
     dtype: np.dtype[Any]
@@ -93,6 +86,10 @@ class Chain:
     steps: tuple[Step, ...]
     native: str
     checked: bool
+    most: int = 0
+    stored: int | None = None
+    array_codecs: Callable[[memoryview], NDArray[Any]] | None = None
+    foreign: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -102,9 +99,10 @@ class Chain:
     @property
     def limit(self) -> int:
         """The most bytes that a stored chunk may have; one that has more is refused unread."""
-        if not self.steps:
+        if not self.steps and self.array_codecs is None:
             return self.size
-        return 2 * max(self.size, *(step.size for step in self.steps)) + _SLACK
+        known = (step.size for step in self.steps)
+        return max(2 * max(self.size, *known, 0) + _SLACK, self.most)
 
     def decode(self, stored: Any, out: memoryview) -> None:
         """Decode one chunk into a buffer of exactly its size.
@@ -114,22 +112,29 @@ class Chain:
         DecodeError
             If the bytes are not those of such a chunk.
         """
-        data = memoryview(stored)
-        for name, undo, size, _ in self.steps:
-            try:
-                room = (
-                    out[:size] if 0 <= size <= out.nbytes else memoryview(bytearray(max(size, 0)))
-                )
-                made = memoryview(undo(data, size, room)).cast("B")
-            except _FAILURES as error:
-                raise DecodeError(f"{name}: {error}") from None
-            if size not in (-1, made.nbytes):
-                raise DecodeError(f"{name}: expected {size} bytes, got {made.nbytes}")
-            data = made
+        data = _undo_steps(self.steps, memoryview(stored), out)
+        if self.array_codecs is not None:
+            pixels = self._as_announced(self.array_codecs(data))
+            data = memoryview(np.ascontiguousarray(pixels).reshape(-1).view(np.uint8).data)
         if data.nbytes != self.size:
             raise DecodeError(f"expected {self.size} bytes, got {data.nbytes}")
-        if _begin(data) != _begin(out):
+        if self.size and _begin(data) != _begin(out):
             out[:] = data
+
+    def _as_announced(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return the elements in the type of the array, as zarr-python does, if none is changed.
+
+        Raises
+        ------
+        DecodeError
+            If they have another shape, or a type that is not just another name of theirs.
+        """
+        cast = pixels.astype(self.dtype, copy=False)
+        if pixels.shape != self.shape or not (cast.astype(pixels.dtype) == pixels).all():
+            raise DecodeError(
+                f"expected {self.shape} {self.dtype}, got {pixels.shape} {pixels.dtype}"
+            )
+        return cast
 
     def view(self, decoded: NDArray[np.uint8], chunks: int) -> NDArray[Any]:
         """Chunks that lie one behind the other, as (chunks, *chunk shape), without a copy."""
@@ -137,6 +142,29 @@ class Chain:
         if self.axes is None:
             return stored
         return stored.transpose(0, *(axis + 1 for axis in self.axes))
+
+
+def _undo_steps(steps: Sequence[Step], data: memoryview, out: memoryview) -> memoryview:
+    """Undo codecs between bytes, in the buffer where that is possible.
+
+    Raises
+    ------
+    DecodeError
+        If one fails, or gives another number of bytes than the metadata allows.
+    """
+    for name, undo, size, _, most in steps:
+        try:
+            room = out[:size] if 0 <= size <= out.nbytes else memoryview(bytearray(max(size, 0)))
+            made = memoryview(undo(data, most if size < 0 else size, room)).cast("B")
+        except Exception as error:  # noqa: BLE001  decoders have errors of many kinds
+            reason = str(error) or type(error).__name__
+            raise DecodeError(f"{name}: {reason}") from None
+        if size not in (-1, made.nbytes):
+            raise DecodeError(f"{name}: expected {size} bytes, got {made.nbytes}")
+        if size < 0 and made.nbytes > most:
+            raise DecodeError(f"{name}: expected at most {most} bytes, got {made.nbytes}")
+        data = made
+    return data
 
 
 def _begin(view: memoryview) -> int:
@@ -147,34 +175,66 @@ def _begin(view: memoryview) -> int:
 # ---- from metadata to chains ----
 
 
-def chain_v3(codecs: Iterable[Any], shape: Sequence[int], dtype: np.dtype[Any]) -> Chain:
-    """The chain of the codecs of a Zarr v3 array, or of a shard's inner chunks.
+def chain_v3(
+    codecs: Iterable[Any],
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    *,
+    outer: Sequence[int] | None = None,
+    metadata: Any = None,
+) -> Chain:
+    """Return the chain of the codecs of a Zarr v3 array, or of a shard's inner chunks.
+
+    Parameters
+    ----------
+    codecs : in the order of encoding.
+    shape : of a chunk, along the axes of the array.
+    dtype : of the array.
+    outer : the array's axis of each axis of the shard, if codecs around it transpose it.
+    metadata : of the array, by which zarr-python undoes codecs that are not known here.
 
     Raises
     ------
     UnknownChain
-        If one of them is not known here.
+        If one of them cannot be undone for one chunk.
     """
-    order = tuple(range(len(shape)))
-    size: int | None = None
-    steps: list[Step] = []
-    placed = False
-    for codec in codecs:
+    codecs = list(codecs)
+    order = tuple(range(len(shape))) if outer is None else tuple(outer)
+    first = next((n for n, codec in enumerate(codecs) if _maps_bytes(codec)), len(codecs))
+    arrays, rest = codecs[:first], codecs[first:]
+    names = [str(codec.to_dict()["name"]) for codec in arrays]
+    if "sharding_indexed" in names:
+        raise UnknownChain(f"{names[0]} around sharding_indexed")
+    if not names:
+        raise UnknownChain("no bytes codec")
+    if names[-1] == "bytes" and set(names[:-1]) <= {"transpose"}:
+        for codec in arrays[:-1]:
+            order = tuple(order[axis] for axis in codec.to_dict()["configuration"]["order"])
+        options = dict(arrays[-1].to_dict().get("configuration") or {})
+        dtype = _in_order(dtype, options.get("endian"))
+        encoding = _Encoding(prod(shape) * dtype.itemsize)
+        decode, known = None, True
+    elif metadata is None:
+        raise UnknownChain(next(name for name in names if name not in ("transpose", "bytes")))
+    else:
+        spec = spec_of(metadata, tuple(shape[axis] for axis in order))
+        size, decode = _array_codecs(arrays, spec)
+        dtype, known = dtype.newbyteorder("="), False
+        text = prod(shape) * _ELEMENT_BYTES + _SLACK
+        encoding = _Encoding(size, text if size is None else size)
+        encoding.foreign += [name for name in names if name not in ("transpose", "bytes")]
+    for codec in rest:
         spec = codec.to_dict()
         name, options = str(spec["name"]), dict(spec.get("configuration") or {})
-        if placed:
-            step, size = _encoding(name.removeprefix("numcodecs."), options, size)
-            steps.insert(0, step)
-        elif name == "transpose":
-            order = tuple(order[axis] for axis in options["order"])
-        elif name == "bytes":
-            dtype = _in_order(dtype, options.get("endian"))
-            size, placed = prod(shape) * dtype.itemsize, True
-        else:
-            raise UnknownChain(name)
-    if not placed:
-        raise UnknownChain("no bytes codec")
-    return _chain(dtype, shape, order, steps)
+        encoding.add_v3(name.removeprefix("numcodecs."), options, codec, metadata, shape)
+    return _chain(dtype, shape, order, encoding, None if known else decode)
+
+
+def _maps_bytes(codec: Any) -> bool:
+    """Return whether a codec turns bytes into bytes."""
+    from zarr.abc.codec import BytesBytesCodec
+
+    return isinstance(codec, BytesBytesCodec)
 
 
 def chain_v2(
@@ -184,21 +244,50 @@ def chain_v2(
     shape: Sequence[int],
     dtype: np.dtype[Any],
 ) -> Chain:
-    """The chain of a Zarr v2 array's filters and compressor.
-
-    Raises
-    ------
-    UnknownChain
-        If one of them is not known here.
-    """
-    size: int | None = prod(shape) * dtype.itemsize
-    steps: list[Step] = []
+    """Return the chain of a Zarr v2 array's filters and compressor."""
+    encoding = _Encoding(prod(shape) * dtype.itemsize)
     for codec in [*filters, *([] if compressor is None else [compressor])]:
         options = dict(codec.get_config())
-        step, size = _encoding(str(options.pop("id")), options, size)
-        steps.insert(0, step)
+        encoding.add_v2(str(options.pop("id")), options, codec, dtype)
     axes = tuple(range(len(shape)))
-    return _chain(dtype, shape, axes[::-1] if order == "F" else axes, steps)
+    return _chain(dtype, shape, axes[::-1] if order == "F" else axes, encoding)
+
+
+class Around(NamedTuple):
+    """What undoes the codecs around whole shards.
+
+    Attributes
+    ----------
+    steps : in the order of decoding.
+    limit : stored bytes that such a shard may have.
+    """
+
+    steps: Sequence[Step]
+    limit: int
+
+    def undo(self, stored: bytes) -> memoryview:
+        """Return the bytes of a shard.
+
+        Raises
+        ------
+        DecodeError
+            If they cannot be decoded, or are more than the chunks of a shard can have.
+        """
+        return _undo_steps(self.steps, memoryview(stored), memoryview(b""))
+
+
+def around_shards(
+    codecs: Sequence[Any], most: int, shape: Sequence[int], metadata: Any
+) -> tuple[Around | None, tuple[str, ...]]:
+    """Return what undoes codecs around shards of at most so many bytes, and which are foreign."""
+    if not codecs:
+        return None, ()
+    encoding = _Encoding(None, most)
+    for codec in codecs:
+        spec = codec.to_dict()
+        name, options = str(spec["name"]), dict(spec.get("configuration") or {})
+        encoding.add_v3(name.removeprefix("numcodecs."), options, codec, metadata, shape)
+    return Around(encoding.steps, encoding.most), tuple(encoding.foreign)
 
 
 def _in_order(dtype: np.dtype[Any], endian: Any) -> np.dtype[Any]:
@@ -208,38 +297,207 @@ def _in_order(dtype: np.dtype[Any], endian: Any) -> np.dtype[Any]:
 
 
 def _chain(
-    dtype: np.dtype[Any], shape: Sequence[int], order: tuple[int, ...], steps: list[Step]
+    dtype: np.dtype[Any],
+    shape: Sequence[int],
+    order: tuple[int, ...],
+    encoding: _Encoding,
+    array_codecs: Callable[[memoryview], NDArray[Any]] | None = None,
 ) -> Chain:
     """Put a chain together; ``order`` names the array's axis of each stored axis."""
     stored = tuple(shape[axis] for axis in order)
     axes = None if order == tuple(sorted(order)) else tuple(int(n) for n in np.argsort(order))
-    rest = steps
+    rest = steps = encoding.steps
     checked = bool(steps) and steps[0].name == "crc32c" and steps[0].native == "crc32c"
     if checked:
         rest = steps[1:]
-    native = "" if rest else "raw"
-    if len(rest) == 1 and rest[0].native in _NATIVE:
+    native = "" if rest or array_codecs else "raw"
+    if len(rest) == 1 and rest[0].native in _NATIVE and array_codecs is None:
         native = rest[0].native
-    return Chain(dtype, stored, axes, tuple(steps), native, checked)
+    return Chain(
+        dtype,
+        stored,
+        axes,
+        tuple(steps),
+        native,
+        checked and array_codecs is None,
+        encoding.most,
+        encoding.size,
+        array_codecs,
+        tuple(encoding.foreign),
+    )
 
 
-def _encoding(name: str, options: Mapping[str, Any], size: int | None) -> tuple[Step, int | None]:
-    """The undoing of one codec, and the bytes that it encodes ``size`` bytes to, if fixed."""
-    if name in _CHECKSUMS:
-        known = -1 if size is None else size
-        native = "crc32c" if name == "crc32c" and not options else ""
-        step = Step(name, _checksum(name, options), known, native)
-        return step, None if size is None else size + 4
-    if size is None:
-        raise UnknownChain(f"{name} after a compressor")
-    if name in _COMPRESSORS:
-        undo = _COMPRESSORS[name]
-        if name == "lzma":
-            undo = _lzma(options)
-        return Step(name, undo, size, name if name in _NATIVE else ""), None
-    if (encoded := _filtered_size(name, options, size)) is not None:
-        return Step(name, _filter(name, options), size), encoded
-    raise UnknownChain(name)
+class _Encoding:
+    """The codecs of a chain, and how many bytes a chunk has after each.
+
+    Attributes
+    ----------
+    steps : what undoes them, in the order of decoding.
+    size : bytes after the codecs so far; None if they do not determine it.
+    most : the largest number of bytes that is accepted there.
+    foreign : names of codecs that are not known here.
+    """
+
+    def __init__(self, size: int | None, most: int = 0) -> None:
+        self.steps: list[Step] = []
+        self.size = size
+        self.most = most if size is None else size
+        self.foreign: list[str] = []
+
+    def add_v3(
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        codec: Any,
+        metadata: Any,
+        shape: Sequence[int],
+    ) -> None:
+        """Add a codec between bytes of an array of format 3."""
+        if not self._add(name, options):
+            if metadata is None:
+                raise UnknownChain(name)
+            undo = _undo_with_zarr([codec], spec_of(metadata, tuple(shape)))
+            self._add_foreign(name, lambda stored, *_: undo(stored), 0)
+
+    def add_v2(
+        self, name: str, options: Mapping[str, Any], codec: Any, dtype: np.dtype[Any]
+    ) -> None:
+        """Add a filter or a compressor of an array of format 2."""
+        if not self._add(name, options):
+            elements = 0 if self.steps else self.most // dtype.itemsize
+            undo = _undo_with_numcodecs(codec, None if self.steps else dtype)
+            self._add_foreign(name, undo, elements)
+
+    def _add(self, name: str, options: Mapping[str, Any]) -> bool:
+        """Add a codec; return whether it is known."""
+        if name in _CHECKSUMS:
+            native = "crc32c" if name == "crc32c" and not options else ""
+            self._step(name, _checksum(name, options), native)
+            self.size = None if self.size is None else self.size + 4
+            self.most += 4
+        elif name in _COMPRESSORS:
+            undo = _COMPRESSORS[name]
+            if name == "lzma":
+                undo = _lzma(options)
+            native = name if name in _NATIVE and self.size is not None else ""
+            self._step(name, undo, native)
+            self.size, self.most = None, 2 * self.most + _SLACK
+        elif (most := _filtered_size(name, options, self.most)) is not None:
+            self._step(name, _filter(name, options))
+            self.size = None if self.size is None else most
+            self.most = most
+        else:
+            return False
+        return True
+
+    def _add_foreign(self, name: str, undo: Undo, elements: int) -> None:
+        """Add a codec that is not known here; ``elements`` is 0 if it is given bytes."""
+        self._step(name, undo)
+        self.foreign.append(name)
+        self.size = None
+        self.most = max(_GROWTH * self.most, _ELEMENT_BYTES * elements) + _SLACK
+
+    def _step(self, name: str, undo: Undo, native: str = "") -> None:
+        if self.size is None and name in _AT_MOST:
+            undo = _AT_MOST[name]
+        known = -1 if self.size is None else self.size
+        self.steps.insert(0, Step(name, undo, known, native, self.most))
+
+
+# ---- codecs that zarr-python undoes ----
+
+_ELEMENT_BYTES = 24
+"""More than codecs that are not known here make of an element: as text it has 21."""
+
+_GROWTH = 4
+"""How many times as many bytes as it is given such a codec may make; in hexadecimal it is 2."""
+
+
+def spec_of(metadata: Any, shape: tuple[int, ...]) -> Any:
+    """Return how zarr-python describes a chunk of an array."""
+    from zarr.core.array_spec import ArrayConfig, ArraySpec
+    from zarr.core.buffer import default_buffer_prototype
+
+    return ArraySpec(
+        shape,
+        metadata.data_type,
+        metadata.fill_value,
+        ArrayConfig(order="C", write_empty_chunks=False),
+        default_buffer_prototype(),
+    )
+
+
+def _array_codecs(
+    codecs: Sequence[Any], spec: Any
+) -> tuple[int | None, Callable[[memoryview], NDArray[Any]]]:
+    """Return the bytes that codecs make of a chunk, if fixed, and what undoes them.
+
+    Raises
+    ------
+    UnknownChain
+        If zarr-python does not know what they make of it.
+    """
+    encoded = spec
+    try:
+        for codec in codecs[:-1]:
+            encoded = codec.resolve_metadata(encoded)
+        size = prod(encoded.shape) * encoded.dtype.to_native_dtype().itemsize
+    except Exception as error:  # noqa: BLE001  codecs have errors of many kinds
+        raise UnknownChain(f"{codecs[0].to_dict()['name']}: {error}") from None
+    undo = _undo_with_zarr(codecs, spec)
+    name = codecs[0].to_dict()["name"]
+
+    def decode(data: memoryview) -> NDArray[Any]:
+        try:
+            pixels: NDArray[Any] = undo(data)
+        except Exception as error:  # noqa: BLE001  codecs have errors of many kinds
+            raise DecodeError(f"{name}: {str(error) or type(error).__name__}") from None
+        return pixels
+
+    return (size if codecs[-1].to_dict()["name"] == "bytes" else None), decode
+
+
+def _undo_with_zarr(codecs: Sequence[Any], spec: Any) -> Callable[[memoryview], Any]:
+    """Return what undoes codecs with zarr-python's own pipeline, one chunk at a time."""
+    from zarr.abc.codec import BytesBytesCodec
+    from zarr.core.sync import sync
+    from zarr.registry import get_pipeline_class
+
+    alone = isinstance(codecs[0], BytesBytesCodec)
+    pipeline = codecs[0] if alone else get_pipeline_class().from_codecs(codecs)
+
+    async def decode(data: memoryview) -> Any:
+        (found,) = await pipeline.decode([(spec.prototype.buffer.from_bytes(bytes(data)), spec)])
+        return found
+
+    def undo(data: memoryview) -> Any:
+        found = sync(decode(data))
+        if found is None:
+            raise DecodeError("there is nothing in it")
+        return found.as_numpy_array().view("u1").data if alone else found.as_numpy_array()
+
+    return undo
+
+
+def _undo_with_numcodecs(codec: Any, dtype: np.dtype[Any] | None) -> Undo:
+    """Return what undoes a filter or compressor of format 2.
+
+    Parameters
+    ----------
+    codec : one of numcodecs, or of any library that registers codecs there.
+    dtype : of the array if nothing is undone after it: such filters may give objects.
+    """
+
+    def undo(stored: memoryview, size: int, out: memoryview) -> Any:
+        del size, out
+        made = np.asarray(codec.decode(np.frombuffer(stored, np.uint8)))
+        if made.dtype.kind in "SV" and not made.ndim:
+            return made.tobytes()
+        if made.dtype.kind in "OUT" and dtype is not None:
+            made = made.astype(dtype)
+        return np.ascontiguousarray(made).reshape(-1).view(np.uint8)
+
+    return undo
 
 
 # ---- checksums and filters ----
@@ -323,6 +581,37 @@ def _zstd(stored: memoryview, size: int, out: memoryview) -> memoryview:
     return out
 
 
+def _zstd_at_most(stored: memoryview, most: int, out: memoryview) -> Any:
+    del out
+    claimed = zstd_content_size(stored)
+    if claimed is None:
+        return _zstd_of_unknown_size(stored, most)
+    if claimed > most:
+        raise DecodeError(f"expected at most {most} bytes, the frame says {claimed}")
+    return _zstd(stored, claimed, memoryview(bytearray(claimed)))
+
+
+def _zstd_of_unknown_size(stored: memoryview, most: int) -> memoryview:
+    """Decode frames that do not say how much comes out of them, and no more than ``most`` bytes.
+
+    numcodecs would decode all of it, whatever the size.
+    """
+    if not has_native("zstd"):
+        raise DecodeError("the frame does not say how many bytes come out of it")
+    library = _load("numcodecs.zstd")
+    assert library is not None
+    decompress = library["ZSTD_decompress"]
+    decompress.restype = ctypes.c_size_t
+    decompress.argtypes = (ctypes.c_void_p, ctypes.c_size_t) * 2
+    library["ZSTD_isError"].argtypes = (ctypes.c_size_t,)
+    room = np.empty(most + 1, np.uint8)
+    source = np.frombuffer(stored, np.uint8)
+    length = decompress(room.ctypes.data, room.nbytes, source.ctypes.data, source.nbytes)
+    if library["ZSTD_isError"](length) or length > most:
+        raise DecodeError(f"the frames are broken, or more than {most} bytes come out of them")
+    return room[:length].data
+
+
 def zstd_content_size(stored: memoryview) -> int | None:
     """What Zstandard frames say that they decode to; None where one does not say.
 
@@ -384,6 +673,16 @@ def _blosc(stored: memoryview, size: int, out: memoryview) -> memoryview:
     return out
 
 
+def _blosc_at_most(stored: memoryview, most: int, out: memoryview) -> memoryview:
+    del out
+    if stored.nbytes < 16:
+        raise DecodeError("the header is cut short")
+    (claimed,) = struct.unpack_from("<I", stored, 4)
+    if claimed > most:
+        raise DecodeError(f"expected at most {most} bytes, the header says {claimed}")
+    return _blosc(stored, claimed, memoryview(bytearray(claimed)))
+
+
 def _lz4(stored: memoryview, size: int, out: memoryview) -> memoryview:
     from numcodecs import lz4
 
@@ -394,6 +693,16 @@ def _lz4(stored: memoryview, size: int, out: memoryview) -> memoryview:
         raise DecodeError(f"expected {size} bytes, the header says {claimed}")
     lz4.decompress(stored, out)
     return out
+
+
+def _lz4_at_most(stored: memoryview, most: int, out: memoryview) -> memoryview:
+    del out
+    if stored.nbytes <= 4:
+        raise DecodeError("the header is cut short")
+    (claimed,) = struct.unpack_from("<I", stored)
+    if claimed > most:
+        raise DecodeError(f"expected at most {most} bytes, the header says {claimed}")
+    return _lz4(stored, claimed, memoryview(bytearray(claimed)))
 
 
 _MAGIC = {"bzip2 stream": b"BZh", "LZMA stream": b"\xfd7zXZ\0"}
@@ -448,6 +757,12 @@ def _lzma(options: Mapping[str, Any]) -> Undo:
 
     return _members(make, "LZMA stream")
 
+
+_AT_MOST: dict[str, Undo] = {"zstd": _zstd_at_most, "blosc": _blosc_at_most, "lz4": _lz4_at_most}
+"""Compressors whose functions want to know how many bytes come out, for when nobody knows.
+
+The others stop at the number of bytes that they are given.
+"""
 
 _COMPRESSORS: dict[str, Undo] = {
     "zstd": _zstd,

@@ -7,6 +7,7 @@ chunks: the count would be wrong without an error.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,7 +115,9 @@ class StoredMetadata:
         """Yield each field that is different, with its value before and after."""
         before = _fields(self._array.metadata)
         try:
-            after = _fields(_parse(content))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # advice on codecs, given when it was opened
+                after = _fields(_parse(content))
         except Exception as error:  # noqa: BLE001  metadata may be wrong in any way
             yield f"it cannot be read: {one_line(error)}"
             return

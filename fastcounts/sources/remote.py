@@ -43,7 +43,7 @@ from fastcounts.sources.chunks import LocalChunks
 from fastcounts.sources.decoding import Scratch, Stored, last_of
 from fastcounts.sources.listing import PAGE_KEYS, Listing, cheapest, key_corners
 from fastcounts.sources.port import Found, Piece, one_line
-from fastcounts.sources.shards import Shards
+from fastcounts.sources.shards import HeldFile, Shards
 from fastcounts.sources.shortcuts import Shortcuts
 
 __all__ = [
@@ -604,27 +604,6 @@ def _bytes_of(found: Any) -> memoryview:
     return content
 
 
-class _Held:
-    """A shard whose bytes are in memory."""
-
-    def __init__(self, content: memoryview) -> None:
-        self._content = content
-        self.size = content.nbytes
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Some bytes."""
-        return bytes(self._content[offset : offset + length])
-
-    def read_into(self, room: memoryview, offset: int) -> int:
-        """Fill a buffer; returns how far."""
-        part = self._content[offset : offset + room.nbytes]
-        room[: part.nbytes] = part
-        return part.nbytes
-
-    def close(self) -> None:
-        """Nothing to do."""
-
-
 class _NotFetchedError(OSError):
     """A shard that could not be fetched; ``error`` is the store's own."""
 
@@ -721,7 +700,7 @@ class StoreShards(Shards):
                 return None if size is None else _Ranged(self._requests, key, size)
         except Exception as error:  # noqa: BLE001  stores have errors of many kinds
             return _NotFetchedError(error)
-        return None if found is None else _Held(_bytes_of(found))
+        return None if found is None else HeldFile(_bytes_of(found))
 
     def _broken(self, box: Box, key: str, reason: str | OSError) -> Piece:
         if isinstance(reason, _NotFetchedError):

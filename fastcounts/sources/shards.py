@@ -8,7 +8,6 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import product
-from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -17,13 +16,13 @@ from numpy.typing import NDArray
 
 from fastcounts.errors import ReadError
 from fastcounts.grid import Box
-from fastcounts.sources.codecs import Chain, DecodeError, UnknownChain, verified
+from fastcounts.sources.codecs import Around, Chain, DecodeError, UnknownChain, chain_v3
 from fastcounts.sources.decoding import Decoding, Scratch, Stored, last_of
 from fastcounts.sources.keys import Keys
 from fastcounts.sources.port import Found, Piece, one_line
 from fastcounts.sources.shortcuts import Shortcuts
 
-__all__ = ["FLAGS", "Level", "ShardFile", "Shards", "shard_levels"]
+__all__ = ["FLAGS", "HeldFile", "Layout", "Level", "ShardFile", "Shards", "shard_layout"]
 
 _GAP_BYTES = 64 << 10
 """Chunks of a shard that are no farther apart are read at once."""
@@ -42,24 +41,48 @@ class Level(NamedTuple):
     chunk : elements an axis of an inner chunk.
     counts : inner chunks an axis of a shard.
     at_start : whether the index stands before the chunks.
-    dtype : of the index.
-    checked : whether a CRC-32C follows the index.
+    index_chain : of the index.
     """
 
     chunk: tuple[int, ...]
     counts: tuple[int, ...]
     at_start: bool
-    dtype: np.dtype[Any]
-    checked: bool
+    index_chain: Chain
 
     @property
     def index_bytes(self) -> int:
         """Bytes of the index, with its checksum."""
-        return 16 * prod(self.counts) + 4 * self.checked
+        assert self.index_chain.stored is not None
+        return self.index_chain.stored
 
 
-def shard_levels(codecs: Sequence[Any], shard: tuple[int, ...]) -> tuple[list[Level], list[Any]]:
-    """The levels of sharding, from the outermost, and the codecs of the innermost chunks.
+class Layout(NamedTuple):
+    """How the shards of an array are stored.
+
+    Attributes
+    ----------
+    levels : of sharding, from the outermost; empty if there is none.
+    codecs : of the innermost chunks.
+    order : the array's axis of each axis of the innermost shard; None where they agree.
+    around : codecs around the outermost shard.
+    """
+
+    levels: list[Level]
+    codecs: list[Any]
+    order: tuple[int, ...] | None = None
+    around: tuple[Any, ...] = ()
+
+
+def shard_layout(codecs: Sequence[Any], shard: tuple[int, ...]) -> Layout:
+    """Return how shards are stored, by the codecs of an array.
+
+    All shapes are given along the axes of the array, also where codecs around a shard transpose
+    it.
+
+    Parameters
+    ----------
+    codecs : of the array, in the order of encoding.
+    shard : elements an axis of the outermost shard.
 
     Raises
     ------
@@ -67,29 +90,57 @@ def shard_levels(codecs: Sequence[Any], shard: tuple[int, ...]) -> tuple[list[Le
         If an index or what surrounds a sharding codec is not known here.
     """
     levels: list[Level] = []
+    around: list[Any] = []
     inner = list(codecs)
-    while inner and inner[0].to_dict()["name"] == "sharding_indexed":
-        (codec, *rest) = inner
-        if rest:
-            raise UnknownChain("codecs after sharding_indexed")
-        steps = [step.to_dict() for step in codec.index_codecs]
-        names = [str(step["name"]) for step in steps]
-        if names not in (["bytes"], ["bytes", "crc32c"]):
-            raise UnknownChain(f"an index of {', '.join(names)}")
-        endian = dict(steps[0].get("configuration") or {}).get("endian", "little")
-        chunk = tuple(int(length) for length in codec.chunk_shape)
-        location = codec.index_location
-        levels.append(
-            Level(
-                chunk=chunk,
-                counts=tuple(n // m for n, m in zip(shard, chunk, strict=True)),
-                at_start=getattr(location, "value", location) == "start",
-                dtype=np.dtype(">u8" if endian == "big" else "<u8"),
-                checked="crc32c" in names,
-            )
+    order = tuple(range(len(shard)))
+    while (place := _place_of_sharding(inner)) is not None:
+        before, codec, after = inner[:place], inner[place], inner[place + 1 :]
+        for step in before:
+            order = tuple(order[axis] for axis in step.to_dict()["configuration"]["order"])
+        if after and levels:
+            raise UnknownChain("codecs after sharding_indexed, within a shard")
+        around += after
+        level = _level_of(codec, shard, order)
+        levels.append(level)
+        shard, inner = level.chunk, list(codec.codecs)
+    plain = order == tuple(sorted(order))
+    return Layout(levels, inner, None if plain else order, tuple(around))
+
+
+def _place_of_sharding(codecs: Sequence[Any]) -> int | None:
+    """Return the place of a sharding codec behind nothing but transpositions; None if none is."""
+    for place, codec in enumerate(codecs):
+        name = codec.to_dict()["name"]
+        if name == "sharding_indexed":
+            return place
+        if name != "transpose":
+            return None
+    return None
+
+
+def _level_of(codec: Any, shard: tuple[int, ...], order: tuple[int, ...]) -> Level:
+    """Return one level of sharding; ``order`` names the array's axis of each axis of the shard."""
+    back = [order.index(axis) for axis in range(len(order))]
+    stored = tuple(int(length) for length in codec.chunk_shape)
+    counts = tuple(shard[axis] // length for axis, length in zip(order, stored, strict=True))
+    try:
+        index = chain_v3(
+            codec.index_codecs,
+            (*(counts[place] for place in back), 2),
+            np.dtype(np.uint64),
+            outer=(*order, len(order)),
         )
-        shard, inner = chunk, list(codec.codecs)
-    return levels, inner
+    except UnknownChain as error:
+        raise UnknownChain(f"an index of {error}") from None
+    if index.stored is None:
+        raise UnknownChain("an index whose size is not fixed")
+    location = codec.index_location
+    return Level(
+        chunk=tuple(stored[place] for place in back),
+        counts=tuple(counts[place] for place in back),
+        at_start=getattr(location, "value", location) == "start",
+        index_chain=index,
+    )
 
 
 class Span(NamedTuple):
@@ -116,7 +167,7 @@ class Part(NamedTuple):
 
 
 class _BrokenIndexError(ValueError):
-    """A shard's index that cannot be used."""
+    """A shard's index, or what surrounds the shard, that cannot be used."""
 
 
 class ShardFile(Protocol):
@@ -138,6 +189,27 @@ class ShardFile(Protocol):
 
     def close(self) -> None:
         """Give back what it holds."""
+
+
+class HeldFile:
+    """A shard whose bytes are in memory."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._content = content
+        self.size = content.nbytes
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return some bytes, fewer where it ends."""
+        return bytes(self._content[offset : offset + length])
+
+    def read_into(self, room: memoryview, offset: int) -> int:
+        """Fill a buffer; return how far."""
+        part = self._content[offset : offset + room.nbytes]
+        room[: part.nbytes] = part
+        return part.nbytes
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class _File:
@@ -179,6 +251,7 @@ class Shards:
     shape : of the array.
     key : gives the key of a shard's coordinates.
     name : of the array, for messages.
+    around : undoes what surrounds a whole shard, or None.
 
     Attributes
     ----------
@@ -196,9 +269,11 @@ class Shards:
         shape: tuple[int, ...],
         key: Keys,
         name: str,
+        around: Around | None = None,
     ) -> None:
         self._root = root
         self._levels = levels
+        self._around = around
         self._shard = shard
         self._shape = shape
         self._key = key
@@ -228,6 +303,11 @@ class Shards:
         """How the stored bytes of a chunk become its elements."""
         return self._decoding.chain
 
+    @property
+    def inner(self) -> tuple[int, ...] | None:
+        """Elements an axis of the chunks that can be read alone; None if a shard is read whole."""
+        return self._levels[-1].chunk if self._around is None else None
+
     def _files(self, boxes: Iterable[Box]) -> Iterator[tuple[Box, Sequence[int], str, Any]]:
         """Each box with its shard, opened: None where it does not exist, or the error."""
         for box in boxes:
@@ -252,6 +332,27 @@ class Shards:
             box, None, key, error=ReadError(f"{self._name}: shard {key} cannot be read: {reason}")
         )
 
+    def _unwrapped(self, file: ShardFile) -> ShardFile:
+        """Undo the codecs around a shard, which has to be read whole.
+
+        Raises
+        ------
+        _BrokenIndexError
+            If that fails, or the shard has more bytes than its chunks can have.
+        OSError
+            If it cannot be read.
+        """
+        if self._around is None:
+            return file
+        if file.size > self._around.limit:
+            raise _BrokenIndexError(
+                f"it is stored in {file.size} bytes, and no such shard takes so many"
+            )
+        try:
+            return HeldFile(self._around.undo(file.read(0, file.size)))
+        except DecodeError as error:
+            raise _BrokenIndexError(one_line(error)) from None
+
     def _read(
         self,
         file: ShardFile,
@@ -261,6 +362,14 @@ class Shards:
         scratch: Scratch,
         shortcuts: Shortcuts | None,
     ) -> Iterator[Found]:
+        try:
+            file = self._unwrapped(file)
+        except _BrokenIndexError as error:
+            yield self._broken(box, key, str(error))
+            return
+        except OSError as error:
+            yield self._broken(box, key, error)
+            return
         origin = tuple(n * length for n, length in zip(corner, self._shard, strict=True))
         parts: list[Part] = []
         for part in self._parts(file, Span(0, file.size), origin, box, key, 0):
@@ -320,13 +429,13 @@ class Shards:
         content = file.read(begin, size)
         if len(content) != size:
             raise _BrokenIndexError("the file is cut short")
-        if level.checked:
-            try:
-                verified(memoryview(content))
-            except DecodeError as error:
-                raise _BrokenIndexError(str(error)) from None
-        entries = np.frombuffer(content, level.dtype, 2 * prod(level.counts))
-        return entries.reshape(*level.counts, 2)
+        decoded = np.empty(level.index_chain.size, np.uint8)
+        try:
+            level.index_chain.decode(content, decoded.data)
+        except DecodeError as error:
+            raise _BrokenIndexError(str(error)) from None
+        entries: NDArray[np.uint64] = level.index_chain.view(decoded, 1)[0]
+        return entries
 
     def _found(
         self,

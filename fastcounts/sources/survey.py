@@ -35,12 +35,12 @@ def way_of(array: Any, chunks: LocalChunks | Shards | None, obstacle: str) -> Wa
     ----------
     array : an open array.
     chunks : what reads its chunks; None where zarr-python does.
-    obstacle : why it does.
+    obstacle : why zarr-python reads or decodes them; empty if it does neither.
     """
     here = isinstance(array.store_path.store, LocalStore | MemoryStore | ZipStore)
     requests = 0 if here else int(zarr.config.get("async.concurrency") or 0)
     codecs = tuple(_codecs(array.metadata))
-    if chunks is None:
+    if chunks is None or obstacle:
         return Way("zarr-python", codecs, False, requests, obstacle)
     native = chunks.chain.native != "" and has_native(chunks.chain.native)
     return Way("chunks", codecs, native, requests)

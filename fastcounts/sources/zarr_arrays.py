@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import stat
-import struct
 import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
-from itertools import product
 from math import prod
 from pathlib import Path
 from textwrap import shorten
@@ -23,8 +20,6 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
-from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
-from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore, StorePath, WrapperStore, ZipStore
 
@@ -416,18 +411,14 @@ def _keep(found: Iterable[Found]) -> Iterator[Piece]:
             yield piece if pixels is None else piece._replace(pixels=pixels.copy())
 
 
-def _is_sharded(array: Array) -> bool:
-    """Whether any codec is a shard, also one that zarr-python takes for an ordinary codec."""
-    return any(isinstance(codec, ShardingCodec) for codec in getattr(array.metadata, "codecs", ()))
-
-
 class _Reader:
     """One array, its chunks, and which of them exist.
 
-    Where zarr-python has to read them, a chunk that is stored in more bytes than any codec makes
-    of its elements is refused unread.  Not bounded are what codecs unknown to us make of fewer
-    bytes, the chunks of irregular grids, and those of stores that have to read a chunk to tell
-    its size, such as archives.
+    Chunks are read by `LocalChunks`, `Shards` and their like, which bound what is read and
+    decoded.  zarr-python reads whole blocks only of irregular chunk grids and of shards that
+    cannot be divided, such as those with a filter around them.  There a chunk that is stored in
+    more bytes than any codec makes of its elements is refused unread; what is decoded of fewer
+    bytes is not bounded.
     """
 
     def __init__(self, array: Array, url: str = "") -> None:
@@ -450,9 +441,8 @@ class _Reader:
             raise UnsupportedSource(f"{self.name}: its metadata gives chunks of no elements")
         self._unit = tuple(max(length, 1) for length in unit)
         self._regular = regular
-        self._index = _ShardIndex(array) if inner else None
-        hides = inner is None and _is_sharded(array)
-        self.knows_missing = regular and not hides and (not self._index or self._index.is_readable)
+        self._find_way()
+        self.knows_missing = self.chunks is not None
         self.fill_value = array.metadata.fill_value
         meaning = meaning_of(array, self.name)
         self.info = ArrayInfo(
@@ -462,7 +452,7 @@ class _Reader:
             shape=tuple(array.shape),
             dtype=dtype,
             chunks=self._unit,
-            inner=inner,
+            inner=self._inner(inner),
             digest=digest(
                 array.shape, dtype.str, unit, inner, str(self.fill_value), *meaning.nodata
             ),
@@ -470,13 +460,26 @@ class _Reader:
             meaning=meaning,
         )
         self._most_stored = _SLACK + prod(self._unit) * _ELEMENT_BYTES
-        self._find_way()
+
+    def _inner(self, said: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        """Return the shape of the smallest box that is read alone; None if a unit is read whole.
+
+        Parameters
+        ----------
+        said : the chunks of shards as zarr-python gives them; of shards that are transposed it
+            gives none, and of shards in shards the outer ones.
+        """
+        return self.chunks.inner if isinstance(self.chunks, Shards) else said
 
     def _find_way(self) -> None:
         """Read chunks without zarr-python, where that can be done."""
         try:
             self.chunks = chunks_of(self.array, self.name)
-            self.knows_missing = True
+            self.obstacle = " and ".join(self.chunks.chain.foreign)
+            if self.obstacle:
+                _LOG.info(
+                    "%s: decoded through zarr-python, more slowly: %s", self.name, self.obstacle
+                )
         except UnknownChain as error:
             self.obstacle = str(error)
             _LOG.info("%s: read through zarr-python, more slowly: %s", self.name, error)
@@ -488,32 +491,7 @@ class _Reader:
         key = self.array.metadata.encode_chunk_key(corner)
         if not self._exists(key):
             return [Piece(box, None, key)]
-        if self._index is None or not self._index.is_readable:
-            return [Piece(box, self._pixels(box, f"chunk {key} at"), key)]
-        try:
-            absent = list(self._index.absent(key, corner, box))
-        except (OSError, ValueError) as error:
-            raise ReadError(
-                f"{self.name}: shard {key}: its index cannot be read: {error}"
-            ) from None
-        if not absent:
-            return [Piece(box, self._pixels(box, f"chunk {key} at"), key)]
-        return self._pieces(box, key, absent)
-
-    def _pieces(self, box: Box, key: str, absent: list[Box]) -> list[Piece]:
-        """The chunks of one shard, of which some do not exist."""
-        assert self._index is not None
-        present = [part for part in self._index.parts(box) if part not in set(absent)]
-        pieces = [Piece(part, None, key) for part in absent]
-        if present:
-            pixels = self._pixels(box, f"shard {key} at")
-            for part in present:
-                within = tuple(
-                    slice(start - base, stop - base)
-                    for (start, stop), (base, _) in zip(part, box, strict=True)
-                )
-                pieces.append(Piece(part, pixels[within], key))
-        return pieces
+        return [Piece(box, self._pixels(box, f"chunk {key} at"), key)]
 
     def _pixels(self, box: Box, what: str) -> NDArray[Any]:
         try:
@@ -580,81 +558,3 @@ async def _settle() -> None:
         if not (others := asyncio.all_tasks() - {asyncio.current_task()}):
             return
         await asyncio.wait(others, timeout=1)
-
-
-class _ShardIndex:
-    """Which inner chunks of a shard exist: the index at its start or end.
-
-    The index holds an offset and a length for each inner chunk, both all ones where the
-    chunk does not exist; Zarr v3, the sharding_indexed codec.
-    """
-
-    def __init__(self, array: Array) -> None:
-        codec = array.metadata.codecs[0]  # type: ignore[union-attr]
-        assert isinstance(codec, ShardingCodec)
-        self._store_path = array.store_path
-        self._chunk = tuple(codec.chunk_shape)
-        shard = tuple(array.shards or ())
-        self._per_shard = tuple(n // m for n, m in zip(shard, self._chunk, strict=True))
-        self._at_start = getattr(codec.index_location, "value", codec.index_location) == "start"
-        kinds = [type(step) for step in codec.index_codecs]
-        self._checked = kinds == [BytesCodec, Crc32cCodec]
-        nested = any(isinstance(step, ShardingCodec) for step in codec.codecs)
-        self.is_readable = not nested and (self._checked or kinds == [BytesCodec])
-        endian = getattr(codec.index_codecs[0], "endian", None)
-        big = getattr(endian, "value", endian) == "big"
-        self._dtype = np.dtype(">u8" if big else "<u8")
-        self._present = lru_cache(maxsize=32)(self._load)
-
-    def parts(self, box: Box) -> Iterator[Box]:
-        """The inner chunks in a box, clipped to it."""
-        spans = (
-            [
-                (max(start, low), min(stop, low + length))
-                for low in range(start - start % length, stop, length)
-            ]
-            for (start, stop), length in zip(box, self._chunk, strict=True)
-        )
-        yield from product(*spans)
-
-    def absent(self, key: str, corner: tuple[int, ...], box: Box) -> Iterator[Box]:
-        """The inner chunks in a box that do not exist."""
-        present = self._present(key)
-        if present.all():
-            return
-        base = tuple(n * per for n, per in zip(corner, self._per_shard, strict=True))
-        for part in self.parts(box):
-            place = tuple(
-                start // length - first
-                for (start, _), length, first in zip(part, self._chunk, base, strict=True)
-            )
-            if not present[place]:
-                yield part
-
-    def _load(self, key: str) -> NDArray[np.bool_]:
-        from zarr.abc.store import RangeByteRequest, SuffixByteRequest
-
-        count = prod(self._per_shard)
-        size = 16 * count + 4 * self._checked
-        request = RangeByteRequest(0, size) if self._at_start else SuffixByteRequest(size)
-        place = self._store_path / key
-        try:
-            buffer = sync(place.get(default_buffer_prototype(), byte_range=request))
-        except Exception as error:  # noqa: BLE001  stores have errors of many kinds
-            raise OSError(words_of(error)) from None
-        content = b"" if buffer is None else buffer.to_bytes()
-        if len(content) != size:
-            raise ValueError(f"expected {size} bytes, got {len(content)}")
-        if self._checked:
-            _check_sum(content)
-        entries = np.frombuffer(content[: 16 * count], self._dtype).reshape(*self._per_shard, 2)
-        present: NDArray[np.bool_] = (entries != _ABSENT).any(axis=-1)
-        return present
-
-
-def _check_sum(content: bytes) -> None:
-    import google_crc32c
-
-    (stored,) = struct.unpack("<I", content[-4:])
-    if google_crc32c.value(content[:-4]) != stored:
-        raise ValueError("its checksum is wrong")
