@@ -83,7 +83,12 @@ def _print_json(data: Any) -> None:
     "--include", multiple=True, metavar="GLOB", help="Files to count, such as '*_labelIds.png'."
 )
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Files and folders to leave out.")
-@click.option("--missing", type=click.Choice(MISSING), default="fill", help="Absent Zarr chunks.")
+@click.option(
+    "--missing",
+    type=click.Choice(MISSING),
+    default="fill",
+    help="Zarr chunks, or blocks of a sparse TIFF, that are not stored.",
+)
 @click.option(
     "--forbidden", type=click.Choice(FORBIDDEN), default="raise", help="Chunks that answer 403."
 )

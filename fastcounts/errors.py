@@ -105,7 +105,14 @@ class MissingExtra(FastcountsError, ImportError):
 
 
 class SourceError(FastcountsError):
-    """Masks that cannot be read."""
+    """Masks that cannot be read.
+
+    The message is one line, also if a library or a file name brought line breaks into it.
+    """
+
+    def __str__(self) -> str:
+        lines = super().__str__().splitlines()
+        return " ".join(line.strip() for line in lines) if len(lines) > 1 else "".join(lines)
 
 
 class SourceNotFound(SourceError, FileNotFoundError):

@@ -19,6 +19,7 @@ from fastcounts.covers import Cover, Covers, Piece, Run
 from fastcounts.errors import MemoryBudgetError, OptionError
 from fastcounts.grid import Box, Grid, Interval, volume
 from fastcounts.items import ItemKey
+from fastcounts.notices import Notice
 
 __all__ = ["ArrayInfo", "Block", "Hole", "Plan", "make_plan", "resolve_region", "virtual_chunks"]
 
@@ -67,6 +68,9 @@ class ArrayInfo:
     meaning : what the array says of its labels.
     number : of an array in memory: its place among all that are counted, if that is not its place
         in the plan.
+    fill : the value of elements that are not stored; None if the array has no such elements,
+        or if its source knows more of them.
+    notices : what the user should know about the array.
     """
 
     name: str
@@ -82,6 +86,8 @@ class ArrayInfo:
     stored_bytes: int | None = None
     meaning: Meaning = field(default_factory=Meaning)
     number: int | None = None
+    fill: int | float | None = None
+    notices: tuple[Notice, ...] = ()
 
 
 Present = Callable[[int, Grid, int, int], "NDArray[np.int64] | None"]

@@ -99,7 +99,8 @@ def count(
         (a file, else a whole array).
     keep_items : keep the pixels of every item and label.
     region : the part to count: a slice, ``(start, stop)`` pair or number an axis.
-    missing : a Zarr chunk that does not exist: ``"fill"`` counts its fill value, ``"zero"`` does
+    missing : a Zarr chunk that does not exist, or a strip or tile that a sparse TIFF does not
+        store: ``"fill"`` counts its fill value (of a TIFF, its nodata value or 0), ``"zero"`` does
         the same and counts label 0 if the fill value is null, ``"separate"`` keeps its pixels
         apart, ``"raise"`` stops.
     forbidden : a Zarr chunk that its store forbids to read (403): ``"raise"`` takes it for a block

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastcounts.classes import check_label_dtype
@@ -28,10 +29,10 @@ from fastcounts.sources.archives import ZIP_MAGIC, is_npz, zip_names
 from fastcounts.sources.kinds import kind_of
 from fastcounts.sources.numpy_files import COUNTS_REFUSAL, NpyFormat, NpzFormat
 from fastcounts.sources.png import PngFormat
-from fastcounts.sources.port import Piece, Source, Unreadable
+from fastcounts.sources.port import Piece, Source, Unreadable, box_shape, explain
 from fastcounts.sources.refusals import refuse_file
 from fastcounts.sources.selection import Opening, abbreviate, names_below
-from fastcounts.sources.tiff import TiffFormat
+from fastcounts.sources.tiff import TiffFormat, is_companion
 
 __all__ = [
     "SUFFIXES",
@@ -61,8 +62,8 @@ class Format(Protocol):
     def describe(self, path: Path) -> list[ArrayInfo]:
         """Say what arrays the file holds, without reading pixels."""
 
-    def read(self, path: Path, info: ArrayInfo, box: Box) -> NDArray[Any]:
-        """Read one block of one of them."""
+    def read(self, path: Path, info: ArrayInfo, box: Box) -> NDArray[Any] | list[Piece]:
+        """Read one block of one of them; pieces if elements of it are not stored."""
 
 
 FORMATS: tuple[Format, ...] = (NpyFormat(), NpzFormat(), PngFormat(), TiffFormat())
@@ -92,6 +93,7 @@ class FileSource(Source):
         self._opening = opening or Opening()
         self._strangers = strangers
         self._readers: list[tuple[Format, Path, _Stamp]] = []
+        self._changed: set[int] = set()
         arrays: list[ArrayInfo] = []
         unreadable: list[Unreadable] = []
         for path in paths:
@@ -99,15 +101,15 @@ class FileSource(Source):
                 found = self._describe(path, member)
             except (SourceError, LabelError) as error:
                 unreadable.append(unreadable_at(path, error, found=strangers == "skip"))
-            except OSError as error:
-                if isinstance(error, FastcountsError):
-                    raise
-                reason = error.strerror or str(error)
-                unreadable.append(Unreadable(abbreviate(path), reason))
+            except FastcountsError:
+                raise
+            except Exception as error:  # noqa: BLE001  a parser may fail in any way on damaged bytes
+                unreadable.append(Unreadable(abbreviate(path), explain(error)))
             else:
                 arrays += found
         self.arrays = tuple(arrays)
         self.unreadable = tuple(unreadable)
+        self.notices = tuple(notice for info in arrays for notice in info.notices)
 
     def _describe(self, path: Path, member: str | None) -> list[ArrayInfo]:
         """Return the arrays of a file that are counted; none if the file is passed over."""
@@ -122,6 +124,9 @@ class FileSource(Source):
             if self._strangers == "refuse" or _is_named_as_mask(path):
                 raise _refusal(path)
             self._opening.skip(path, "counts-file" if is_counts_json(path) else "not-a-mask")
+            return []
+        if self._strangers == "skip" and is_companion(path):
+            self._opening.skip(path, "companion")
             return []
         found = reader.describe(path)
         if isinstance(reader, NpzFormat):
@@ -139,25 +144,111 @@ class FileSource(Source):
         return found
 
     def read(self, array: int, box: Box) -> Iterable[Piece]:
-        """Read one block of one file."""
-        reader, path, stamp = self._readers[array]
+        """Read one block of one file.
+
+        Raises
+        ------
+        ReadError
+            If it cannot be read, or if the file was changed since it was opened.
+        """
+        reader, path, _ = self._readers[array]
+        info = self.arrays[array]
         try:
-            pixels = reader.read(path, self.arrays[array], box)
-            if _stamp(path.stat()) != stamp:
-                raise ReadError(f"{path}: the file was changed while it was being counted")
+            found = reader.read(path, info, box)
+        except ReadError:
+            self._check_unchanged(array)
+            raise
         except FastcountsError:
             raise
-        except (OSError, EOFError, ValueError) as error:
-            raise ReadError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-        return [Piece(box, pixels)]
+        except Exception as error:  # noqa: BLE001  a decoder may fail in any way on damaged bytes
+            self._check_unchanged(array)
+            raise ReadError(f"{path}: {explain(error)}") from None
+        self._check_unchanged(array)
+        pieces = found if isinstance(found, list) else [Piece(box, found)]
+        for piece in pieces:
+            if (pixels := piece.pixels) is not None and (
+                pixels.shape != box_shape(piece.box) or pixels.dtype != info.dtype
+            ):
+                raise ReadError(
+                    f"{info.name}: damaged: {_kind(box_shape(piece.box), info.dtype)} pixels were "
+                    f"expected from its header, and {_kind(pixels.shape, pixels.dtype)} decoded"
+                )
+        return pieces
+
+    def _check_unchanged(self, array: int) -> None:
+        """Verify that a file is the one that was opened.
+
+        Raises
+        ------
+        ReadError
+            If it is not, with what was announced and what is there now.
+        """
+        reader, path, before = self._readers[array]
+        info = self.arrays[array]
+        try:
+            if (now := _stamp(path.stat())) == before:
+                return
+            there = {one.name: one for one in reader.describe(path)}.get(info.name)
+        except Exception as error:  # noqa: BLE001  what is there now may be anything
+            what = f"it cannot be opened again ({_reason(error, path)})"
+        else:
+            if there is None or (there.shape, there.dtype) == (info.shape, info.dtype):
+                what = f"it had {before.size} bytes when it was opened and has {now.size} now"
+            else:
+                what = (
+                    f"it held {_kind(info.shape, info.dtype)} pixels, and now "
+                    f"{_kind(there.shape, there.dtype)}"
+                )
+        self._changed.add(array)
+        raise ReadError(
+            f"{info.name}: the file was changed while it was being counted: {what}; count it again"
+        )
+
+    def confirm(self) -> None:
+        """Verify that files whose pixels are mapped into memory were not changed.
+
+        Their pixels are read when they are counted, which :meth:`read` cannot see.
+
+        Raises
+        ------
+        ReadError
+            Naming the first file that was, unless a block of it was refused for that reason.
+        """
+        for array, info in enumerate(self.arrays):
+            if info.is_view and array not in self._changed:
+                self._check_unchanged(array)
+
+    def fill_value(self, array: int) -> Any:
+        """Return the value of elements that are not stored, as in sparse TIFF files."""
+        return self.arrays[array].fill
+
+    def knows_missing(self, array: int) -> bool:
+        """Return whether the format can leave elements out."""
+        return self.arrays[array].fill is not None
 
 
-_Stamp = tuple[int, int, int]
+class _Stamp(NamedTuple):
+    """What differs if a file is written to or replaced.
+
+    The inode is not in it: on some network file systems it changes while the file stays the same.
+    """
+
+    size: int
+    modified: int
 
 
 def _stamp(status: os.stat_result) -> _Stamp:
-    """Return what differs if a file is written to or replaced."""
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    """Return the stamp of a file."""
+    return _Stamp(status.st_size, status.st_mtime_ns)
+
+
+def _kind(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    return f"{' x '.join(map(str, shape))} {dtype}"
+
+
+def _reason(error: Exception, path: Path) -> str:
+    text = str(error) if isinstance(error, FastcountsError) else explain(error)
+    return text.removeprefix(str(path)).removeprefix(": ")
 
 
 def file_type(mode: int) -> str:

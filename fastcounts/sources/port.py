@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
@@ -29,6 +30,7 @@ __all__ = [
     "Way",
     "Weight",
     "digest",
+    "explain",
     "one_line",
     "refuse",
 ]
@@ -325,6 +327,35 @@ def one_line(reason: object, limit: int = 200) -> str:
     if not text:
         text = "no reason is given" if isinstance(reason, str) else type(reason).__name__
     return shorten(text, limit, placeholder=" ...")
+
+
+_ACCIDENTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RecursionError,
+    TypeError,
+    UnicodeError,
+    struct.error,
+)
+"""What code raises that did not expect the data it met, and not on purpose."""
+
+
+def explain(error: BaseException) -> str:
+    """Return the reason of an error that a library raised while it decoded data.
+
+    A library that meets damaged data either raises an error on purpose, whose text is quoted, or
+    fails by accident, such as with an ``AttributeError``.  The text of an accident describes the
+    inside of the library and not the data, so it is replaced.  A plain ``ValueError`` is taken for
+    an accident: NumPy raises most of them.
+    """
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to decode it"
+    if isinstance(error, _ACCIDENTS) or type(error) is ValueError:
+        return "damaged: it cannot be decoded"
+    return one_line(error)
 
 
 def digest(*facts: object) -> str:

@@ -22,6 +22,7 @@ _REASONS = {
     "not-a-mask": "files that are not masks",
     "counts-file": "counts files that fastcounts wrote",
     "special-file": "files that are not regular files (such as named pipes, sockets or devices)",
+    "companion": "masks and overviews that GDAL wrote beside a TIFF (.msk, .ovr)",
     "hidden": "hidden files and folders (their names start with a dot)",
     "listed-before": "folders that are links to folders that are counted under another name",
     "folder": "folders that match the pattern (a pattern with ** reaches the files in them)",
