@@ -20,10 +20,14 @@ __all__ = ["PngFormat"]
 
 _COLOURS = {2: "RGB", 4: "grey with transparency", 6: "RGB with transparency"}
 _GREY, _PALETTE = 0, 3
+_DEPTHS = {_GREY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8)}
 _HEADER = struct.Struct(">8xI4sIIBBBBB")
 _HEAD_BYTES = _HEADER.size + 4
 _MOST_RATIO = 1100
 """No deflate stream is more than 1032 times smaller than what it holds."""
+
+_INFLATE_BYTES = 1 << 20
+"""Bytes that are decompressed at once to learn how many there are."""
 
 _PASSES = (
     (0, 0, 8, 8),
@@ -62,7 +66,7 @@ class PngFormat:
                 f"{header.width} x {header.height} pixels"
             )
         shape = (header.height, header.width)
-        dtype = np.dtype(np.uint16 if header.depth == 16 else np.uint8)
+        dtype = _dtype(header)
         return [
             ArrayInfo(
                 name=str(path),
@@ -84,21 +88,23 @@ class PngFormat:
         if (header.height, header.width) != info.shape:
             raise ReadError(f"{path}: the file was changed while it was being counted")
         data = _check(content, path)
-        image_class = _pillow().PngImageFile
-        try:
-            with image_class(io.BytesIO(content)) as image:
-                if getattr(image, "is_animated", False):
-                    raise UnsupportedSource(f"{path}: an animated PNG is no mask")
-                pixels = np.asarray(image)
-        except UnsupportedSource:
-            raise
-        except Exception as error:  # noqa: BLE001  a decoder may fail in any way on damaged bytes
-            raise ReadError(f"{path}: cannot be decoded: {error}") from None
+        with _pillow().PngImageFile(io.BytesIO(content)) as image:
+            if getattr(image, "is_animated", False):
+                raise UnsupportedSource(f"{path}: an animated PNG is not a mask")
+            pixels = np.asarray(image)
+        if pixels.shape != info.shape:
+            raise ReadError(
+                f"{path}: damaged: its header gives {info.shape} pixels and {pixels.shape} decoded"
+            )
         if header.interlaced or not pixels[-1].any():
             _check_length(header, data, path)
         if header.colour == _GREY and header.depth in (2, 4):
             pixels = pixels // (255 // (2**header.depth - 1))  # Pillow scales them up to 255
-        return pixels.astype(info.dtype, copy=False)[box_slices(box)]
+        return pixels.astype(_dtype(header), copy=False)[box_slices(box)]
+
+
+def _dtype(header: _Header) -> np.dtype[Any]:
+    return np.dtype(np.uint16 if header.depth == 16 else np.uint8)
 
 
 def _pillow() -> Any:
@@ -112,15 +118,24 @@ def _pillow() -> Any:
 def _header(head: bytes, path: Path) -> _Header:
     if len(head) < _HEAD_BYTES:
         raise ReadError(f"{path}: the file is cut off within its header")
-    _, kind, width, height, depth, colour, _, _, interlace = _HEADER.unpack_from(head)
+    _, kind, width, height, depth, colour, compression, filters, interlace = _HEADER.unpack_from(
+        head
+    )
     (stored,) = struct.unpack(">I", head[-4:])
     if zlib.crc32(head[12:-4]) != stored or kind != b"IHDR" or not width or not height:
         raise ReadError(f"{path}: the PNG header is damaged")
-    if colour not in (_GREY, _PALETTE):
-        raise UnsupportedSource(
-            f"{path}: the image is {_COLOURS.get(colour, 'of an unknown colour type')}; a mask has "
-            "one channel: palette indices or grey values"
+    if (compression, filters) != (0, 0) or interlace > 1:
+        raise ReadError(
+            f"{path}: the PNG header is damaged: it gives compression {compression}, filter "
+            f"{filters} and interlace {interlace}"
         )
+    if colour not in _DEPTHS:
+        raise UnsupportedSource(
+            f"{path}: the image is {_COLOURS.get(colour, f'of the unknown colour type {colour}')}; "
+            "a mask has one channel: palette indices or grey values"
+        )
+    if depth not in _DEPTHS[colour]:
+        raise ReadError(f"{path}: the PNG header is damaged: it gives {depth} bits per pixel")
     return _Header(width, height, depth, colour, bool(interlace))
 
 
@@ -138,8 +153,15 @@ def _raw_size(header: _Header) -> int:
 def _check_length(header: _Header, data: list[memoryview], path: Path) -> None:
     """Verify that all rows are there: Pillow leaves rows that are not at 0, which is a label."""
     inflate = zlib.decompressobj()
-    found = sum(len(inflate.decompress(part)) for part in data) + len(inflate.flush())
-    if found != (wanted := _raw_size(header)):
+    wanted, found = _raw_size(header), 0
+    for part in data:
+        rest: bytes | memoryview = part
+        while rest and found <= wanted:
+            found += len(inflate.decompress(rest, _INFLATE_BYTES))
+            rest = inflate.unconsumed_tail
+    if found <= wanted:
+        found += len(inflate.flush())
+    if found != wanted:
         raise ReadError(f"{path}: damaged: it holds {found} bytes of pixels, not {wanted}")
 
 
@@ -156,8 +178,10 @@ def _check(content: bytes, path: Path) -> list[memoryview]:
         (stored,) = struct.unpack_from(">I", content, end - 4)
         if zlib.crc32(view[place + 4 : end - 4]) != stored:
             raise ReadError(
-                f"{path}: damaged: the checksum of its {kind.decode('latin-1')} chunk is wrong"
+                f"{path}: damaged: the checksum of its {repr(kind)[2:-1]} chunk is wrong"
             )
+        if kind == b"IHDR" and place > 8:
+            raise ReadError(f"{path}: damaged: a second header (IHDR chunk) is at byte {place}")
         if kind == b"IDAT":
             data.append(view[place + 8 : end - 4])
         if kind == b"IEND":
