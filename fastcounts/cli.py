@@ -29,7 +29,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 COMMANDS = {
     "bench": "Measure where the time of a count goes.",
     "count": "Count the pixels of every class.",
-    "demo": "Make the question's data set, count it, and solve it.",
+    "demo": "Make an example of 31 classes, count it, and solve it.",
     "merge": "Add up counts, such as the parts of a run.",
     "plan": "Say what a count would do; read no pixel.",
     "schemes": "List every scheme: formula, options, source.",

@@ -1,4 +1,4 @@
-"""The data set of the question: 31 classes, one of which has 60 % of all pixels."""
+"""An example of 31 classes: one has 60 % of all pixels, as in the question; the tail is assumed."""
 
 from __future__ import annotations
 

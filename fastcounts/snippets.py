@@ -524,7 +524,8 @@ class DataSetDice(GeneralizedDiceLoss):
         return {page.name}.to(grnd).expand_as(grnd).clone()
 
 
-{target.definition}dice = DataSetDice(batch=True)
+{target.definition}# the default, 1e-5, would outweigh classes of small weight
+dice = DataSetDice(batch=True, smooth_nr=0.0, smooth_dr=1e-30)
 
 
 def loss_function(logits, mask):

@@ -347,8 +347,8 @@ def finish(
     _check_values(raw, present, kind, called)
     real = raw[present]
     if cap is not None:
-        real = _capped(real, float(cap), [called[place] for place in np.flatnonzero(present)])
-    scale = 1.0 if normalize is None else _scale(real, pixels[present], normalize)
+        real = capped(real, float(cap), [called[place] for place in np.flatnonzero(present)])
+    scale = 1.0 if normalize is None else scale_of(real, pixels[present], normalize)
     values = np.empty(raw.shape)
     values[present] = real / scale
     absent_names = [called[place] for place in np.flatnonzero(~present)]
@@ -389,7 +389,13 @@ def _check_values(raw: Floats, known: npt.NDArray[np.bool_], kind: str, called: 
         )
 
 
-def _capped(values: Floats, cap: float, called: list[str]) -> Floats:
+def capped(values: Floats, cap: float, called: list[str]) -> Floats:
+    """Lower what exceeds ``cap`` times the smallest value.
+
+    Raises
+    ------
+    SolveError : the smallest is 0; names the class.
+    """
     smallest = values.min()
     if smallest == 0:
         name = called[int(values.argmin())]
@@ -438,8 +444,13 @@ def _smoothed(wanted: Floats, low: float, high: float, kind: str) -> Floats:
     return np.where(wanted > 0, np.maximum(wanted, high), 0.0)
 
 
-def _scale(values: Floats, pixels: Integers, normalize: str) -> float:
-    """Find what the weights are divided by."""
+def scale_of(values: Floats, pixels: Integers, normalize: str) -> float:
+    """Find what the weights are divided by.
+
+    Raises
+    ------
+    SolveError : all weights are zero.
+    """
     if normalize == "pixel_mean":
         total = total_of(pixels)
         scale = float((pixels / total * values).sum()) if total else 0.0

@@ -778,7 +778,7 @@ def test_bootstrap_agrees_with_the_delta_method():
     draw = np.random.default_rng(5)
     images = (draw.dirichlet([5, 2, 0.5], size=200) * 1000).astype(np.int64)
     counts = of_images(images)
-    found = solvers.bootstrap(counts, "inverse", level=0.6827, replicates=800)
+    found = solvers.bootstrap(counts, "inverse", level=0.6827, replicates=800, method="percentile")
     half = np.log(found.high / found.low) / 2
     np.testing.assert_allclose(half[1:], log_weight_errors(counts)[1:], rtol=0.1)
     assert (found.missing == 0).all()
@@ -787,7 +787,7 @@ def test_bootstrap_agrees_with_the_delta_method():
 
 def test_a_class_in_one_image_has_no_upper_bound():
     images = [[50, 50, 0]] * 9 + [[50, 50, 10]]
-    found = solvers.bootstrap(of_images(images), "inverse", replicates=2000)
+    found = solvers.bootstrap(of_images(images), "inverse", replicates=2000, method="percentile")
     assert np.isinf(found.high[2])
     assert np.isfinite(found.high[:2]).all()
     assert found.missing[2] == pytest.approx(0.9**10, abs=0.03)
@@ -796,7 +796,7 @@ def test_a_class_in_one_image_has_no_upper_bound():
 @pytest.mark.parametrize("scheme", ["median_frequency", "idf", "inverse"])
 def test_a_replicate_is_the_counts_of_the_images_drawn(scheme):
     images = np.random.default_rng(1).integers(0, 9, (30, 4))
-    found = solvers.bootstrap(of_images(images), scheme, replicates=1, seed=3)
+    found = solvers.bootstrap(of_images(images), scheme, replicates=1, seed=3, method="percentile")
     drawn = images[np.random.default_rng(3).integers(30, size=30)]
     np.testing.assert_allclose(found.low, solve(of_images(drawn), scheme).values, rtol=1e-14)
     np.testing.assert_array_equal(found.low, found.high)
@@ -804,7 +804,10 @@ def test_a_replicate_is_the_counts_of_the_images_drawn(scheme):
 
 def test_bootstrap_takes_presence_along():
     found = solvers.bootstrap(
-        of_images([[60, 30, 10], [80, 20, 5]] * 20), "median_frequency", replicates=50
+        of_images([[60, 30, 10], [80, 20, 5]] * 20),
+        "median_frequency",
+        replicates=50,
+        method="percentile",
     )
     assert np.isfinite(found.high).all()
     assert (found.low <= found.high).all()
@@ -849,14 +852,18 @@ def test_a_replicate_takes_its_ignored_pixels_along():
         ("median_frequency", {"void": True, "void_in_median": True}),
         ("enet", {"void": True}),
     ):
-        found = solvers.bootstrap(counts(np.arange(20)), scheme, replicates=1, seed=3, **more)
+        found = solvers.bootstrap(
+            counts(np.arange(20)), scheme, replicates=1, seed=3, method="percentile", **more
+        )
         expected = solve(counts(rows), scheme, **more).values
         np.testing.assert_allclose(found.low, expected, rtol=1e-14)
 
 
 def test_a_replicate_is_balanced_by_its_own_images():
     images = np.random.default_rng(4).integers(1, 50, (12, 3))
-    found = solvers.bootstrap(of_images(images), "equal_cost", replicates=1, per_image=True)
+    found = solvers.bootstrap(
+        of_images(images), "equal_cost", replicates=1, per_image=True, method="percentile"
+    )
     drawn = images[np.random.default_rng(0).integers(12, size=12)]
     expected = solve(of_images(drawn), "equal_cost", per_image=True).values
     np.testing.assert_allclose(found.high, expected, rtol=1e-10)
@@ -864,7 +871,9 @@ def test_a_replicate_is_balanced_by_its_own_images():
 
 def test_replicates_without_weights_count_as_missing():
     images = [[50, 50]] * 3 + [[50, 0]] * 2
-    found = solvers.bootstrap(of_images(images), "equal_cost", replicates=200, per_image=True)
+    found = solvers.bootstrap(
+        of_images(images), "equal_cost", replicates=200, per_image=True, method="percentile"
+    )
     assert np.isinf(found.high).all()
     assert (found.missing > 0).all()
     with pytest.raises(errors.InfeasibleCosts):

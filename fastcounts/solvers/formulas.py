@@ -92,6 +92,7 @@ def power(tally: Tally, *, exponent: float = 0.5, void: bool = False) -> Floats:
     source="Eigen and Fergus (2015), arXiv:1411.4734, section 6.3.2; SegNet",
     absent="undefined, and left out of the median",
     needs="presence",
+    differentiable=False,
     presence="f is taken over the images that contain the class, not over all",
     void="ignored pixels are part of the denominators of f",
     void_in_median="the ignored labels are classes to the median, though they get no weight",

@@ -42,6 +42,7 @@ class Scheme:
     published : normalisation of the scale in which it was published; None is the formula's own.
     per_output : its values depend on how many classes there are, seen or not; or the names of the
         options that make them.
+    differentiable : it is a smooth function of the counts, but for single points; a median is not.
     options : in the order of the function.
     raw : the function itself.
     """
@@ -57,6 +58,7 @@ class Scheme:
     items: bool
     published: str | None
     per_output: bool | str
+    differentiable: bool
     options: tuple[Option, ...]
     raw: Callable[..., Floats] = field(repr=False)
 
@@ -94,6 +96,7 @@ def scheme(
     needs: Literal["pixels", "presence", "items"] = "pixels",
     published: str | None = None,
     per_output: bool | str = False,
+    differentiable: bool = True,
     **meanings: str,
 ) -> Callable[[Callable[..., Floats]], Callable[..., Floats]]:
     """Add a scheme to the register under the name of its function.
@@ -120,6 +123,7 @@ def scheme(
             items=needs == "items",
             published=published,
             per_output=per_output,
+            differentiable=differentiable,
             options=options,
             raw=function,
         )

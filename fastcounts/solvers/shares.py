@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastcounts.errors import InfeasibleCosts, MissingExtra
 from fastcounts.weights import Floats, Integers
 
-__all__ = ["Certificate", "existence", "per_image_weights"]
+__all__ = ["Certificate", "existence", "log_weight_influence", "per_image_weights"]
 
 _ROUNDS = 20_000
 _ADVICE = (
@@ -69,6 +69,38 @@ def per_image_weights(images: Integers, names: list[str], *, tolerance: float = 
         weights = weights / off
         weights /= weights.mean()
     raise InfeasibleCosts(_why_unsettled(rows, shares, called))
+
+
+def log_weight_influence(images: Floats, weights: Floats) -> Floats:
+    """Derivatives of the logarithms of :func:`per_image_weights` by the weight of each image.
+
+    Implicit differentiation of ``mean over images of share = 1 / K``, on the scale on which the
+    mean weight of a pixel stays what it is.
+
+    Parameters
+    ----------
+    images : (B, K) pixels of every class in every image.
+    weights : (K,) that balance them.
+
+    Returns
+    -------
+    (B, K) float64 of mean 0; 0 for a class without pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = np.array([[6.0, 2.0], [6.0, 2.0]])
+    >>> log_weight_influence(images, np.array([0.5, 1.5])).tolist()
+    [[0.0, 0.0], [0.0, 0.0]]
+    """
+    mass = images * weights
+    summed = mass.sum(axis=1, keepdims=True)
+    shares = np.divide(mass, summed, out=np.zeros_like(mass), where=summed > 0)
+    size = int(np.count_nonzero(weights))
+    off = np.where(summed > 0, shares - (weights > 0) / max(size, 1), 0.0)
+    slope = np.diag(shares.sum(axis=0)) - shares.T @ shares
+    found = -off @ np.linalg.pinv(slope, hermitian=True)
+    return np.asarray(found - (found @ mass.sum(axis=0) / mass.sum())[:, None] * (weights > 0))
 
 
 def _refuse_rare(part: Floats, called: list[str]) -> None:

@@ -36,6 +36,8 @@ class Tally:
     table : pixels of every label in every image, or None; see ``keep_items``.
     drawn : rows of the table that are taken, some of them more than once; None for all.
     names : label to name, where names are known.
+    weighted : the numbers are sums over weighted images, no whole numbers, of counts that were
+        checked before.
     """
 
     labels: Labels
@@ -49,6 +51,7 @@ class Tally:
     table: ItemTable | None = None
     drawn: npt.NDArray[np.intp] | None = None
     names: Mapping[int, str] = field(default_factory=dict)
+    weighted: bool = False
 
     @classmethod
     def of(cls, counts: Counts) -> Tally:
@@ -113,6 +116,8 @@ class Tally:
 
     def need_presence(self, why: str, *columns: str) -> None:
         """Refuse counts that do not say in which images each class is, or how large those are."""
+        if self.weighted:
+            return
         if self.items < 2:
             raise PresenceNeeded(
                 f"{why} needs to know in which images each class occurs, and these counts know "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,6 +205,19 @@ def test_the_map_gives_ignored_labels_outside_of_the_table_no_weight():
 def test_weights_for_another_loss_are_refused(counts, scheme, options, words):
     with pytest.raises(errors.OptionError, match=words):
         fc.export.render(fc.solve(counts, scheme, **options), "keras")
+
+
+def test_the_loss_of_the_documentation_is_the_printed_one(counts):
+    page = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(import tensorflow.*?)```", page, re.DOTALL)
+    space = {"fc": fc}
+    exec(block, space)
+    weights = fc.solve(counts, "equal_cost")
+    used = {"loss": space["pixel_loss"], "add_weights": weights.keras()}
+    printed = run(fc.export.render(weights, "keras"))
+    expected = costs(printed, dataset(printed))
+    for axis in (False, True):
+        np.testing.assert_allclose(costs(used, dataset(used, axis=axis)), expected, rtol=1e-6)
 
 
 # ---- class_weight= of fit ----

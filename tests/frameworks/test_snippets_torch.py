@@ -316,6 +316,23 @@ def test_generalised_dice_is_a_dice_loss(counts, form):
         assert found == pytest.approx(expected[answer], rel=1e-4)
 
 
+@pytest.mark.parametrize("form", ["torch", "monai"])
+def test_generalised_dice_without_its_rare_classes_still_has_a_gradient(form):
+    rare = fc.Counts.from_pixels({0: 10**9, 1: 10**8, 2: 3})
+    try:
+        loss = run(fc.export.render(fc.solve(rare, "generalised_dice"), form))["loss_function"]
+    except ModuleNotFoundError as error:
+        pytest.skip(f"{error.name} is not installed")
+    mask = torch.from_numpy(np.repeat([0, 1], [60, 40])).view(1, 10, 10)
+    logits = torch.zeros(1, 3, 10, 10)
+    logits[:, 2] = -60  # the rare class is rightly never answered
+    found = float(loss(logits, mask[:, None] if form == "monai" else mask))
+    shares = np.array([1.0, 100.0])  # 1 / n**2, relative to class 0
+    pixels = np.array([60, 40])
+    overlap, total = (shares * pixels / 2).sum(), (shares * (pixels + 50)).sum()
+    assert found == pytest.approx(1 - 2 * overlap / total, rel=1e-4)
+
+
 def test_images_are_drawn_as_often_as_the_scheme_says(counts):
     for scheme, options, epoch in (
         ("repeat_factor", {"threshold": 0.9}, None),
@@ -369,6 +386,18 @@ def test_monai_takes_volumes_and_masks_of_floats(counts):
     logits = torch.randn(1, 4, 3, 10, 12)
     assert torch.isfinite(loss(logits, mask.float()))
     assert float(loss(logits, mask)) == float(loss(logits, mask.float()))
+
+
+def test_what_monai_does_that_the_text_warns_of(counts):
+    losses = pytest.importorskip("monai.losses", reason="MONAI is not installed")
+    mask = torch.from_numpy(np.where(MASKS == 255, 0, MASKS))[:, None]
+    logits = torch.randn(3, 4, 10, 12)
+    options = {"softmax": True, "to_onehot_y": True, "lambda_ce": 0.0}
+    plain = float(losses.DiceCELoss(**options)(logits, mask))
+    weighted = float(losses.DiceCELoss(weight=torch.full((4,), 42.0), **options)(logits, mask))
+    assert weighted == pytest.approx(42 * plain, rel=1e-5)
+    with pytest.raises(RuntimeError):
+        losses.DiceCELoss(**options)(logits, torch.from_numpy(MASKS)[:, None])
 
 
 # ---- mmsegmentation ----
