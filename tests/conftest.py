@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # where reference.py and the like are
+for folder in (Path(__file__).resolve().parent, Path(__file__).resolve().parent / "fuzz"):
+    sys.path.insert(0, str(folder))  # where reference.py and the like are
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile("dev", max_examples=30, deadline=None, suppress_health_check=QUIET)
