@@ -15,10 +15,11 @@ import click
 
 from fastcounts import console
 from fastcounts.counts import Counts
+from fastcounts.diagnostics import flags_of_unexpected
 from fastcounts.engine import FORBIDDEN, MISSING, NODATA, ON_ERROR, Request, advise, run
 from fastcounts.engine import bench as measure
 from fastcounts.engine import preview as foresee
-from fastcounts.errors import IncompleteCounts, OptionError
+from fastcounts.errors import IncompleteCounts, OptionError, StrictError
 from fastcounts.export import FORMATS, render
 from fastcounts.files import write_whole
 from fastcounts.inputs import read_classes, read_counts, read_part, read_region
@@ -231,6 +232,7 @@ def bench(source: str, seconds: float, as_json: bool, **given: Any) -> None:
 @click.option("--num-classes", type=int, metavar="K", help="The classes are 0 to K-1.")
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Text to paste.")
 @click.option("--partial", is_flag=True, help="Accept counts of which parts are not there.")
+@click.option("--strict", is_flag=True, help="Labels of no class are an error (exit code 1).")
 @click.option("-o", "--output", metavar="FILE", help="Write it to a file.")
 @_common
 @click.argument("scheme_options", nargs=-1, type=click.UNPROCESSED, metavar="[--OPTION VALUE]...")
@@ -239,6 +241,7 @@ def solve(
     scheme: str,
     form: str | None,
     partial: bool,
+    strict: bool,
     output: str | None,
     as_json: bool,
     scheme_options: tuple[str, ...],
@@ -251,7 +254,12 @@ def solve(
     read = read_counts(counts)
     if read.incomplete and not partial:
         raise IncompleteCounts(f"{counts}: {read.incomplete}; --partial solves all the same")
+    unexpected = flags_of_unexpected(read)
+    if unexpected and strict:
+        raise StrictError(f"{counts}: {unexpected[0]['message']}")
     weights = solve_counts(read, scheme, **given, **_scheme_options(scheme_options))
+    for flag in unexpected:
+        _note(f"warning: {counts}: {flag['message']}")
     if form is None and as_json:
         form = "json"
     if form is None and output is not None:

@@ -503,7 +503,11 @@ def flags(counts: Counts, weights: npt.ArrayLike) -> list[dict[str, Any]]:
     ['ratio']
     """
     _, values = pixels_and_values(counts.pixels, weights, "weights")
-    found = [*_flags_of_values(counts, values), *_flags_of_images(counts)]
+    found = [
+        *flags_of_unexpected(counts),
+        *_flags_of_values(counts, values),
+        *_flags_of_images(counts),
+    ]
     if reason := counts.incomplete:
         message = f"the counts are not whole: {reason}"
         found.append({"flag": "incomplete", "labels": [], "message": message})
@@ -518,6 +522,22 @@ def _flag(counts: Counts, name: str, which: npt.NDArray[np.bool_], message: str)
     some = ", ".join(called[:8]) + (f" and {len(called) - 8} more" if len(called) > 8 else "")
     each = "class" if len(labels) == 1 else "classes"
     return {"flag": name, "labels": labels, "message": f"{each} {some}: {message}"}
+
+
+def flags_of_unexpected(counts: Counts) -> list[dict[str, Any]]:
+    """Return the flag of pixels whose labels belong to no class, which weights know nothing of."""
+    pixels = counts.ledger.unexpected_pixels
+    if not pixels:
+        return []
+    labels = list(counts.ledger.unexpected)
+    some = ", ".join(map(str, labels[:8])) + (f" and {len(labels) - 8} more" if labels[8:] else "")
+    share = pixels / (pixels + counts.ledger.counted)
+    message = (
+        f"{pixels:,} pixels ({share:.3g} of those with a label) have labels that belong to no "
+        f"class: {some}; the weights do not take them into account. Count again with these labels "
+        "in classes, or in ignore if the loss ignores them"
+    )
+    return [{"flag": "unexpected", "labels": labels, "message": message}]
 
 
 def _flags_of_values(counts: Counts, values: Floats) -> list[dict[str, Any]]:

@@ -70,9 +70,11 @@ def test_count_prints_json(run, masks):
 
 def test_count_writes_counts(run, masks):
     for name in ("counts.json", "counts.npz"):
-        code, _, err = run("count", "masks.zarr", "--items", "0", "--keep-items", "-o", name)
+        code, _, err = run(
+            *("count", "masks.zarr", "--items", "0", "--keep-items", "--ignore", "255", "-o", name)
+        )
         assert (code, err) == (0, "")
-        assert fc.load(name) == fc.count("masks.zarr", items=0, keep_items=True)
+        assert fc.load(name) == fc.count("masks.zarr", items=0, keep_items=True, ignore=255)
 
 
 def test_count_takes_every_option(run, masks, tmp_path):
@@ -302,7 +304,7 @@ def test_interrupted_ends_with_4(tmp_path):
 
 
 def test_progress_is_drawn_on_a_terminal_only(masks):
-    command = [sys.executable, "-m", "fastcounts", "count", "masks.zarr"]
+    command = [sys.executable, "-m", "fastcounts", "count", "masks.zarr", "--ignore", "255"]
     plain = subprocess.run(command, capture_output=True, text=True, check=True)
     assert plain.stderr == ""
     assert "\x1b" not in plain.stdout
@@ -383,7 +385,7 @@ def test_names_that_the_output_cannot_spell(masks, tmp_path):
 
 
 def test_without_docstrings_everything_works(masks):
-    for words in (["schemes", "--json"], ["count", "masks.npy"]):
+    for words in (["schemes", "--json"], ["count", "masks.npy", "--ignore", "255"]):
         command = [sys.executable, "-OO", "-m", "fastcounts", *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")

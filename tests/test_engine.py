@@ -129,7 +129,7 @@ def test_errors__stop_every_worker(workers: int) -> None:
         {"items": "file"},
         {"items": "image"},
         {"classes": -1},
-        {"ignore": "255"},
+        {"ignore": "void"},
         {"source_id": ""},
     ],
     ids=str,

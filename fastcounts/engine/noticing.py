@@ -63,7 +63,80 @@ def _list(words: Sequence[str]) -> str:
     return ", ".join(words[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-_RULES: tuple[Rule, ...] = (_declared_nodata,)
+_ONE_HOT_PIXELS = 64
+"""Pixels of one layer, at least.  If half of the pixels of two binary masks are 1 at random,
+exactly half are in 7 % of the pairs at this size, and in 0.06 % of those of a megapixel."""
+
+_MAX_ONE_HOT = 1024
+"""Classes of a one-hot stack, at most; a longer axis is one of space or of images."""
+
+
+def _one_hot(counts: Counts, plan: Plan) -> Iterator[Notice]:
+    """Yield a warning for a stack that is 1 in one class per pixel, and 0 in all others.
+
+    The labels are 0 and 1, every pixel is counted, and exactly one in K of them is 1, with K the
+    length of the first, second or last axis.  That the ones lie in different places cannot be
+    seen in counts.  A stack of K binary masks may match by chance, so the message says what it is.
+    """
+    ones = dict(zip(counts.labels.tolist(), counts.pixels.tolist(), strict=True))
+    found = {label for label, pixels in ones.items() if pixels}
+    total = counts.ledger.total
+    if found != {0, 1} or counts.ledger.counted != total:
+        return
+    for axis in (-1, 0, 1):
+        lengths = {
+            stop - start
+            for grid in plan.grids
+            if len(grid.bounds) > max(2, axis + 1)
+            for place, (start, stop) in enumerate(grid.bounds)
+            if place == axis % len(grid.bounds) and place != plan.items
+        }
+        if len(lengths) != 1 or any(len(grid.bounds) < 3 for grid in plan.grids):
+            continue
+        (classes,) = lengths
+        if 2 <= classes <= _MAX_ONE_HOT and ones[1] * classes == total >= _ONE_HOT_PIXELS * classes:
+            where = "last axis" if axis < 0 else f"axis {axis}"
+            first = plan.arrays[0]
+            yield warning(
+                "one-hot",
+                f"{first.name}: the labels are 0 and 1, and exactly one in {classes} pixels is 1, "
+                f"as in a one-hot stack of {classes} classes along the {where} of the shape "
+                f"{first.shape}; if it is one, count masks.argmax(axis={axis}) instead, and if "
+                "its layers are binary masks of their own, nothing is wrong",
+            )
+            return
+
+
+_USUAL_IGNORE = (255, 65535, 2**31 - 1, 2**32 - 1)
+"""Labels that data sets use for pixels that the loss ignores, beside negative ones."""
+
+
+def _likely_ignored(counts: Counts, plan: Plan) -> Iterator[Notice]:
+    """Yield a note for a label that looks like one to ignore, if no label is.
+
+    It is alone: all other labels are close together from 0 on, as classes are, and it is negative,
+    or usual for the purpose, or far above them.  Two labels are a binary mask, whatever they are.
+    """
+    del plan
+    if counts.options.ignore or counts.options.classes is not None or counts.labels.size < 3:
+        return
+    labels = counts.labels.tolist()
+    for alone, rest in ((labels[-1], labels[:-1]), (labels[0], labels[1:])):
+        low, high = rest[0], rest[-1]
+        if low < 0 or high >= 4 * len(rest):
+            continue
+        far = alone > 4 * (high + 1) + 16 or (alone in _USUAL_IGNORE and alone > high + 16)
+        if far or alone < 0:
+            pixels = int(counts.pixels[labels.index(alone)])
+            yield note(
+                "likely-ignored",
+                f"label {alone} ({pixels:,} pixels) stands apart from the labels {low} to {high}; "
+                f"if it marks pixels to ignore, count with ignore={alone} (--ignore {alone})",
+            )
+            return
+
+
+_RULES: tuple[Rule, ...] = (_declared_nodata, _one_hot, _likely_ignored)
 """Each looks at the counts of a run and its plan, and yields what the user should know."""
 
 

@@ -28,7 +28,8 @@ def diagnose(
 ) -> dict[str, Any]:
     """Diagnostics of weights; other kinds have no constant predictors to compare."""
     if record.kind != "weight":
-        return {}
+        unexpected = diagnostics.flags_of_unexpected(counts)
+        return {"flags": unexpected} if unexpected else {}
     weighs = bool((values[tally.present] > 0).any())
     found: dict[str, Any] = {"pixels": tally.pixels}
     if weighs:
