@@ -75,9 +75,7 @@ def _print_json(data: Any) -> None:
 @click.command(context_settings=_SETTINGS)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--ignore", multiple=True, type=int, help="A label of no class; may be repeated.")
-@click.option(
-    "--classes", metavar="FILE|K", help="Names by label (CSV, JSON, YAML), or a number."
-)
+@click.option("--classes", metavar="FILE|K", help="Names by label (CSV, JSON, YAML), or a number.")
 @click.option("--items", default="auto", metavar="AXIS|file|array", help="What one image is.")
 @click.option("--keep-items", is_flag=True, help="Keep the pixels of every image and label.")
 @click.option("--region", metavar="0:10,:,0:512", help="The part of each array to count.")
