@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -233,12 +233,19 @@ def predictor_lines(weights: Weights) -> list[str]:
             "of gradient descent, grows"
         )
     if "ratio" in found and "effective_share" in found:
-        lines.append(
-            f"largest over smallest weight {found['ratio']:.6g}; effective sample size "
-            f"{found['effective_share']:.2%} of the pixels"
-        )
+        lines.append(f"largest over smallest weight {found['ratio']:.6g}; {_noise(found)}")
     lines += [f"note: {flag['message']}" for flag in found.get("flags", [])]
     return lines
+
+
+def _noise(found: Mapping[str, Any]) -> str:
+    """Say how noisy the gradient gets, from the images if their counts were kept."""
+    if (factor := found["images"].get("gradient_noise")) is not None:
+        return f"the gradient varies {factor:.4g} times as much between images as without weights"
+    return (
+        f"effective sample size {found['effective_share']:.2%} of the pixels, if pixels were "
+        "independent"
+    )
 
 
 def schemes_table(schemes: Sequence[Scheme]) -> Table:
@@ -328,8 +335,7 @@ def demo_lines(found: Demonstration) -> list[str]:
         f"{min(after):.4f} for each.",
         f"max/count gives equal costs as well, {inverse['pixel_mean']:.4g} times as large: equal "
         "cost is the same family, scaled so that the mean over the pixels is 1.",
-        f"The price: the gradient is as noisy as with {equal['effective_share']:.2%} of the "
-        "pixels.",
+        f"The price: {_noise(equal)}.",
         f"Counted {amount(pixels)}px in {found.seconds:.2f} s: "
         f"{amount(pixels / found.seconds)}px/s, decompression included.",
     ]

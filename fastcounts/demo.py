@@ -76,7 +76,9 @@ def demonstrate(
     tell("compiling the kernels, once on a machine")
     count(path, classes=CLASSES, items=0, region=slice(0, 1), workers=1)
     begun = time.perf_counter()
-    counts = count(path, classes=CLASSES, items=0, workers=workers, progress=progress)
+    counts = count(
+        path, classes=CLASSES, items=0, keep_items=True, workers=workers, progress=progress
+    )
     seconds = time.perf_counter() - begun
     return Demonstration(counts, solve(counts, "inverse"), solve(counts, "equal_cost"), seconds)
 

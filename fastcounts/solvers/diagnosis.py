@@ -39,7 +39,8 @@ def diagnose(
         *diagnostics.flags(counts, values[places]),
         *_flags_of_scheme(tally, values, record, chosen),
     ]
-    found["images"] = _images(counts, values.size, places)
+    of_images = diagnostics.of_images(counts, values[places] if weighs else None)
+    found["images"] = _widened(of_images, values.size, places)
     if not weighs:  # no costs to compare: the loss is 0 whatever the model predicts
         return found
     stated = _stated_costs(tally, values, record, chosen)
@@ -50,11 +51,10 @@ def diagnose(
     return found
 
 
-def _images(counts: Counts, size: int, places: npt.NDArray[np.intp]) -> dict[str, Any]:
-    """Diagnostics of images, with a place for every class that was asked for."""
-    found = diagnostics.of_images(counts)
+def _widened(found: dict[str, Any], size: int, places: npt.NDArray[np.intp]) -> dict[str, Any]:
+    """Give diagnostics of images a place for every class that was asked for."""
     for name, column in found.items():
-        if name != "missing":
+        if isinstance(column, np.ndarray):
             wide = np.full(size, np.nan if name == "log_weight_errors" else 0.0)
             wide[places] = column
             found[name] = wide
