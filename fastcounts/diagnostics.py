@@ -73,7 +73,9 @@ class ConstantPredictors:
     predictor : how sure the answer is: ``"eps=0.01"``, or ``"Keras clip"`` for a hard 0 or 1.
     right, wrong : cost of one pixel that is of the answered class, and of one that is not, in nats.
     before : (K,) mean cost without weights, the same under both reductions.
-    by_pixels : (K,) with weights, the sum divided by the pixels (Keras, old mmsegmentation).
+    by_pixels : (K,) with weights, the sum over the data set divided by its pixels without the
+        ignored ones. A loss that divides every batch by all its pixels, ignored ones included, has
+        this cost times the share of the pixels that are not ignored.
     by_weights : (K,) with weights, the sum divided by the sum of the weights (torch ``"mean"``).
     """
 
@@ -654,7 +656,8 @@ def _flags_of_images(counts: Counts) -> list[dict[str, Any]]:
                 "batch_share",
                 seldom,
                 "in fewer than 1 / K of the images: under torch's reduction='mean' in small "
-                "batches no weight gives the class its share; divide by the pixels instead",
+                "batches no weight gives the class its share; divide by all pixels of the batch, "
+                "as format torch prints it",
             )
         )
     return found

@@ -61,8 +61,8 @@ def check_kind(weights: Weights, what: str) -> None:
     if weights.scheme == "generalised_dice":
         raise OptionError(
             f"{what} cannot be made of generalised_dice: its weights belong in a Dice loss, which "
-            "the formats torch and monai print; power with exponent=2 gives 1 / n**2 for a cross "
-            "entropy"
+            "the formats torch and monai print; the scheme power with exponent 2 gives 1 / n**2 "
+            "for a cross entropy"
         )
 
 
@@ -83,13 +83,12 @@ def _smoothing_of(weights: Weights, framework: str, loss: str) -> float:
     """
     solved_for, amount = _smoothing(weights)
     if amount and solved_for != framework:
-        other = {
-            "keras": "equal_cost with label_smoothing= and framework='keras'",
-            "torch": "equal_cost with label_smoothing= and framework='torch'",
-        }.get(framework, "equal_cost without label smoothing")
+        other = "without label smoothing"
+        if framework in ("keras", "torch"):
+            other = f"for the label smoothing of {framework}"
         raise OptionError(
             f"these weights were solved for the label smoothing of {solved_for} ({amount:g}), "
-            f"which {loss} does not have: take {other}, or the format {solved_for}"
+            f"which {loss} does not have: solve equal_cost {other}, or take the format {solved_for}"
         )
     return amount
 

@@ -15,8 +15,8 @@ __all__ = ["Certificate", "existence", "log_weight_influence", "per_image_weight
 
 _ROUNDS = 20_000
 _ADVICE = (
-    "larger batches, or divide by the pixels (reduction='sum') and leave out per_image: then every "
-    "class can have its share"
+    "larger batches, or leave out per_image and divide by all pixels of the batch (format torch "
+    "prints that loss): then every class can have its share"
 )
 
 

@@ -192,7 +192,11 @@ def test_the_map_gives_ignored_labels_outside_of_the_table_no_weight():
 @pytest.mark.parametrize(
     ("scheme", "options", "words"),
     [
-        ("label_smoothing", {}, r"label smoothing of torch \(0\.1\).*framework='keras'"),
+        (
+            "label_smoothing",
+            {},
+            r"label smoothing of torch \(0\.1\).*equal_cost for the label smoothing of keras",
+        ),
         (
             "equal_cost",
             {"label_smoothing": 0.2, "framework": "torch"},
