@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastcounts.class_files import read_class_file, understand
 from fastcounts.errors import FormatError, LabelRangeError, OptionError, UnsupportedSource
+from fastcounts.messages import argument, shown
 
 __all__ = [
     "FILL_VALUE",
@@ -106,8 +107,8 @@ def labels_from_integers(values: Sequence[int]) -> Labels:
     low, high = min(values), max(values)
     if high >= 2 * _SIGNED_END or low < -_SIGNED_END:
         raise LabelRangeError(
-            f"label {high if high >= 2 * _SIGNED_END else low} does not fit any integer type; "
-            "labels run from -2**63 to 2**64 - 1"
+            f"label {shown(high if high >= 2 * _SIGNED_END else low)} does not fit any "
+            "integer type; labels run from -2**63 to 2**64 - 1"
         )
     if high < _SIGNED_END and low >= -_SIGNED_END:
         return np.array(values, np.int64)
@@ -210,7 +211,7 @@ def as_integer(value: Any, what: str) -> int:
             raise TypeError
         return operator.index(value)
     except TypeError:
-        raise OptionError(f"{what}: expected a whole number, got {value!r}") from None
+        raise OptionError(f"{what}: expected a whole number, got {shown(value)}") from None
 
 
 def _is_number(text: Any) -> bool:
@@ -223,7 +224,7 @@ def _understood(read: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return read(*arguments)
     except OptionError as error:
-        raise OptionError("classes: " + str(error).removeprefix(": ")) from None
+        raise OptionError(f"{argument('classes')}: {str(error).removeprefix(': ')}") from None
 
 
 @dataclass(frozen=True)
@@ -260,26 +261,35 @@ class Classes:
             if isinstance(classes, Mapping):
                 return cls._of_mapping(classes)
         if isinstance(classes, set | frozenset):
-            raise OptionError("classes: a set has no order; give the names as a list")
+            raise OptionError(
+                f"{argument('classes')}: a set has no order; give the names as a list"
+            )
         if isinstance(classes, Iterable) and not isinstance(classes, str | bytes):
             names = list(classes)
             if not all(isinstance(name, str) for name in names):
-                raise OptionError(f"classes: expected names, got {names!r}")
+                raise OptionError(f"{argument('classes')}: expected names, got {shown(names)}")
             return cls._of_mapping(dict(enumerate(names)))
-        count = as_integer(classes, "classes")
+        count = as_integer(classes, argument("classes"))
         if not 0 < count <= MOST_CLASSES:
-            raise OptionError(f"classes: expected 1 to {MOST_CLASSES} classes, got {count}")
+            raise OptionError(
+                f"{argument('classes')}: expected 1 to {MOST_CLASSES} classes, got {shown(count)}"
+            )
         return cls(dict.fromkeys(range(count)))
 
     @classmethod
     def _of_mapping(cls, mapping: Mapping[Any, Any]) -> Classes:
         if not mapping:
-            raise OptionError("classes: no class is given; leave it out to count every label")
+            raise OptionError(
+                f"{argument('classes')}: no class is given; leave it out to count every label"
+            )
         assigned: dict[int, str | None] = {}
         for key, name in mapping.items():
-            label = as_integer(key, "classes, label")
+            label = as_integer(key, f"{argument('classes')}, label")
             if name is not None and not isinstance(name, str):
-                raise OptionError(f"classes: label {label}: expected a name, got {name!r}")
+                raise OptionError(
+                    f"{argument('classes')}: label {shown(label)}: expected a name, "
+                    f"got {shown(name)}"
+                )
             assigned[label] = name
         labels_from_integers(list(assigned))
         return cls(dict(sorted(assigned.items())))
@@ -289,7 +299,7 @@ class Classes:
         away = set(ignored)
         left = {label: name for label, name in self.assigned.items() if label not in away}
         if not left:
-            raise OptionError("classes: every class is ignored")
+            raise OptionError(f"{argument('classes')}: every class is ignored")
         return Classes(left)
 
     @cached_property
@@ -449,7 +459,7 @@ class Options:
         elif isinstance(ignore, str | bytes) or not isinstance(ignore, Iterable):
             ignore = (ignore,)
         labels = [int(label) if _is_number(label) else label for label in ignore]
-        ignored = tuple(sorted({as_integer(label, "ignore") for label in labels}))
+        ignored = tuple(sorted({as_integer(label, argument("ignore")) for label in labels}))
         labels_from_integers(ignored)
         parsed = Classes.parse(classes)
         if parsed is not None:
@@ -457,10 +467,11 @@ class Options:
         if isinstance(items, str):
             if items not in ("auto", "file", "array"):
                 raise OptionError(
-                    f"items: expected an axis number, 'file', 'array' or 'auto', got {items!r}"
+                    f"{argument('items')}: expected an axis number, 'file', 'array' or 'auto', "
+                    f"got {shown(items)}"
                 )
         else:
-            items = as_integer(items, "items")
+            items = as_integer(items, argument("items"))
         return cls(ignored, parsed, items)
 
     @property

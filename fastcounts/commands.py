@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -12,17 +13,33 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from fastcounts import console
+from fastcounts.columns import print_columns, print_lines
 from fastcounts.counts import Counts
 from fastcounts.diagnostics import flags_of_unexpected
 from fastcounts.engine import FORBIDDEN, MISSING, NODATA, ON_ERROR, Request, advise, run
 from fastcounts.engine import bench as measure
 from fastcounts.engine import preview as foresee
-from fastcounts.errors import IncompleteCounts, OptionError, StrictError
+from fastcounts.errors import IncompleteCounts, OptionError, OutputError, StrictError
 from fastcounts.export import FORMATS, render
 from fastcounts.files import write_whole
-from fastcounts.inputs import read_classes, read_counts, read_part, read_region
+from fastcounts.inputs import (
+    read_classes,
+    read_counts,
+    read_items,
+    read_order,
+    read_part,
+    read_region,
+)
+from fastcounts.outputs import (
+    COUNTS_SUFFIXES,
+    Output,
+    check_not_a_source,
+    check_stdout,
+    is_within_zarr,
+)
 from fastcounts.solvers import read_option
 from fastcounts.solvers import schemes as known_schemes
 from fastcounts.solvers import solve as solve_counts
@@ -32,7 +49,41 @@ __all__ = ["bench", "count", "demo", "merge", "plan", "schemes", "solve"]
 
 _UNREADABLE = 3
 
+_TEXT_SUFFIXES = {"json": ".json", "csv": ".csv"}
+"""Suffix of each format of weights; of every other it is that of Python."""
+
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+def _examples(*lines: str) -> str:
+    """Return the end of a command's help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _complete_files(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Let the shell complete the name of a file."""
+    del context, parameter
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _complete_schemes(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the name of a scheme."""
+    del context, parameter
+    names = [scheme.name for scheme in known_schemes()]
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _output(path: str | None) -> Output:
+    """Check where a command writes, and note it: if interrupted, it says what was written."""
+    output = Output(path)
+    click.get_current_context().meta.setdefault("outputs", []).append(output)
+    if not output.is_file:
+        check_stdout()
+    return output
 
 
 def _common(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,6 +92,18 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(
         function
     )
+
+
+_SOURCES = click.argument(
+    "sources", nargs=-1, required=True, metavar="SOURCE...", shell_complete=_complete_files
+)
+_OUTPUT = click.option(
+    "-o",
+    "--output",
+    metavar="FILE|-",
+    help="Write the counts (.json or .npz); - is JSON on standard output.",
+    shell_complete=_complete_files,
+)
 
 
 def _as_for_count(*names: str) -> Callable[[click.Command], click.Command]:
@@ -55,11 +118,14 @@ def _as_for_count(*names: str) -> Callable[[click.Command], click.Command]:
 
 def _request(sources: Sequence[str], given: dict[str, Any]) -> Request:
     """What is asked for by options that counting has."""
-    items = given.pop("items", "auto")
-    reading = {"classes": read_classes, "region": read_region, "part": read_part}
+    reading = {
+        "classes": read_classes,
+        "items": read_items,
+        "region": read_region,
+        "part": read_part,
+    }
     return Request.parse(
         sources[0] if len(sources) == 1 else list(sources),
-        items=int(items) if items.isdecimal() else items,
         **{name: reading.get(name, _as_it_is)(value) for name, value in given.items()},
     )
 
@@ -72,10 +138,23 @@ def _print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=1))
 
 
-@click.command(context_settings=_SETTINGS)
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.command(
+    context_settings=_SETTINGS,
+    epilog=_examples(
+        "fastcounts count masks/ --ignore 255 --classes names.csv -o counts.json",
+        "fastcounts count 'masks/*.png' --ignore 255",
+        "fastcounts count labels.zarr --items 0 --part 0/8 -o part0.json",
+        "fastcounts count labels.zarr -o - | fastcounts solve - --scheme equal_cost",
+    ),
+)
+@_SOURCES
 @click.option("--ignore", multiple=True, type=int, help="A label of no class; may be repeated.")
-@click.option("--classes", metavar="FILE|K", help="Names by label (CSV, JSON, YAML), or a number.")
+@click.option(
+    "--classes",
+    metavar="FILE|K",
+    help="Names by label (CSV, JSON, YAML), or a number.",
+    shell_complete=_complete_files,
+)
 @click.option("--items", default="auto", metavar="AXIS|file|array", help="What one image is.")
 @click.option("--keep-items", is_flag=True, help="Keep the pixels of every image and label.")
 @click.option("--region", metavar="0:10,:,0:512", help="The part of each array to count.")
@@ -109,17 +188,17 @@ def _print_json(data: Any) -> None:
 @click.option("--dask", "scheduler", metavar="ADDRESS|local", help="Count on a Dask cluster.")
 @click.option("--part", metavar="i/N", help="Count the i-th of N shares, from 0.")
 @click.option("--source-id", metavar="NAME", help="The data's name wherever it lies.")
-@click.option("-o", "--output", metavar="counts.json", help="Write the counts (.json or .npz).")
+@_OUTPUT
 @_common
 def count(sources: tuple[str, ...], as_json: bool, output: str | None, **given: Any) -> int:
     """Count the pixels of every class in SOURCE...: files, folders, globs, Zarr arrays."""
     request = _request(sources, given)
-    _check_output(output)
+    place = _output(output)
+    place.check_suffix(COUNTS_SUFFIXES, "counts")
+    check_not_a_source(place, sources)
     with console.progress_bar(quiet=as_json) as progress:
         counts = run(request, progress)
-    if output:
-        counts.save(output)
-    _show_counts(counts, as_json)
+    _write_counts(counts, place, as_json)
     for notice in counts.provenance["runs"][0].get("notices", []):
         prefix = "warning: " if notice["severity"] == "warning" else ""
         _note(prefix + notice["message"])
@@ -128,16 +207,19 @@ def count(sources: tuple[str, ...], as_json: bool, output: str | None, **given: 
     return _failures(counts)
 
 
-def _check_output(output: str | None) -> None:
-    if output and Path(output).suffix.lower() not in (".json", ".npz"):
-        raise OptionError(f"{output}: counts are saved as .json or .npz")
+def _write_counts(counts: Counts, output: Output, as_json: bool) -> None:
+    """Save counts and print them; those that cannot be saved are printed before the error."""
+    if output.path is None or output.is_stdout:
+        _show_counts(counts, as_json or output.is_stdout)
+        return
     try:
-        if output and not Path(output).parent.is_dir():
-            raise OptionError(f"{output}: its folder does not exist")
-        if output:
-            Path(output).exists()
-    except OSError as error:
-        raise OptionError(f"{output}: cannot be written: {error.strerror}") from None
+        counts.save(output.path)
+    except OutputError:
+        if sys.stdout.writable():
+            _show_counts(counts, as_json)
+        raise
+    if sys.stdout.writable():
+        _show_counts(counts, as_json)
 
 
 def _show_counts(counts: Counts, as_json: bool) -> None:
@@ -145,9 +227,8 @@ def _show_counts(counts: Counts, as_json: bool) -> None:
         _print_json(counts.to_dict())
         return
     printer = console.out()
-    printer.print(console.counts_table(counts))
-    for line in console.ledger_lines(counts):
-        printer.print(line, markup=False)
+    print_columns(printer, console.counts_columns(counts))
+    print_lines(printer, console.ledger_lines(counts))
 
 
 def _note(message: str) -> None:
@@ -171,14 +252,21 @@ def _failures(counts: Counts) -> int:
 
 
 @_as_for_count("items", "region", "every", "include", "exclude", "workers", "memory", "part")
-@click.command(context_settings=_SETTINGS)
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.command(
+    context_settings=_SETTINGS,
+    epilog=_examples(
+        "fastcounts plan labels.zarr --items 0",
+        "fastcounts plan labels.zarr --items 0 --part 0/8 --memory 2GB",
+    ),
+)
+@_SOURCES
 @_common
 def plan(sources: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Say what counting SOURCE... would do: what it reads, how, and in how much memory.
 
     Metadata and listings are read, and no pixel.
     """
+    check_stdout()
     found = foresee(_request(sources, given))
     for notice in found.notices:
         _note(notice.message)
@@ -186,14 +274,15 @@ def plan(sources: tuple[str, ...], as_json: bool, **given: Any) -> None:
         _print_json(found.to_dict())
         return
     printer = console.out()
-    printer.print(console.plan_table(found))
-    for line in console.plan_lines(found):
-        printer.print(line, markup=False)
+    print_columns(printer, console.plan_columns(found))
+    print_lines(printer, console.plan_lines(found))
 
 
 @_as_for_count("region", "every", "include", "exclude", "workers")
-@click.command(context_settings=_SETTINGS)
-@click.argument("source", metavar="SOURCE")
+@click.command(
+    context_settings=_SETTINGS, epilog=_examples("fastcounts bench labels.zarr --seconds 10")
+)
+@click.argument("source", metavar="SOURCE", shell_complete=_complete_files)
 @click.option(
     "--seconds",
     default=5.0,
@@ -205,20 +294,35 @@ def bench(source: str, seconds: float, as_json: bool, **given: Any) -> None:
     """Measure where the time goes when SOURCE is counted, on a sample, and say what to change."""
     if isnan(seconds):
         raise OptionError("--seconds: nan is no time")
+    check_stdout()
     found = measure(_request([source], given), seconds)
     advice = advise(found)
     if as_json:
         _print_json(found.to_dict() | {"advice": [one._asdict() for one in advice]})
         return
     printer = console.out()
-    printer.print(console.bench_table(found))
-    for line in console.bench_lines(found, advice):
-        printer.print(line, markup=False)
+    print_columns(printer, console.bench_columns(found))
+    print_lines(printer, console.bench_lines(found, advice))
 
 
-@click.command("solve", context_settings=_SETTINGS | {"ignore_unknown_options": True})
-@click.argument("counts", metavar="COUNTS")
-@click.option("--scheme", required=True, metavar="NAME", help="See 'fastcounts schemes'.")
+@click.command(
+    "solve",
+    context_settings=_SETTINGS | {"ignore_unknown_options": True},
+    epilog=_examples(
+        "fastcounts solve counts.json --scheme equal_cost --normalize pixel_mean --cap 10",
+        "fastcounts solve counts.json --scheme enet --c 1.10 --format torch",
+        "fastcounts solve counts.json --scheme inverse --order 3,0,7 --format torch -o weights.py",
+        "fastcounts solve counts.json --scheme median_frequency -o weights.csv",
+    ),
+)
+@click.argument("counts", metavar="COUNTS", shell_complete=_complete_files)
+@click.option(
+    "--scheme",
+    required=True,
+    metavar="NAME",
+    help="See 'fastcounts schemes'.",
+    shell_complete=_complete_schemes,
+)
 @click.option("--normalize", type=click.Choice(list(NORMALIZATIONS)), help="What is made 1.")
 @click.option("--cap", type=float, metavar="R", help="Largest over smallest weight.")
 @click.option(
@@ -228,15 +332,27 @@ def bench(source: str, seconds: float, as_json: bool, **given: Any) -> None:
     help="What a class without pixels gets.",
 )
 @click.option("--num-classes", type=int, metavar="K", help="The classes are 0 to K-1.")
+@click.option(
+    "--order",
+    metavar="LABEL,LABEL,...",
+    help="The label of each channel, for formats that are indexed by label.",
+)
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Text to paste.")
 @click.option("--partial", is_flag=True, help="Accept counts of which parts are not there.")
 @click.option("--strict", is_flag=True, help="Labels of no class are an error (exit code 1).")
-@click.option("-o", "--output", metavar="FILE", help="Write it to a file.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE|-",
+    help="Write it to a file; - is standard output.",
+    shell_complete=_complete_files,
+)
 @_common
 @click.argument("scheme_options", nargs=-1, type=click.UNPROCESSED, metavar="[--OPTION VALUE]...")
 def solve(
     counts: str,
     scheme: str,
+    order: str | None,
     form: str | None,
     partial: bool,
     strict: bool,
@@ -249,6 +365,12 @@ def solve(
 
     Options of the scheme are given by name, such as --c 1.10.
     """
+    place = _output(output)
+    check_not_a_source(place, [counts] if counts != "-" else [])
+    form = _weights_format(form or ("json" if as_json else None), place)
+    channels = read_order(order)
+    if channels is not None and form is None:
+        raise OptionError("--order is for the formats that are indexed by label: give --format")
     read = read_counts(counts)
     if read.incomplete and not partial:
         raise IncompleteCounts(f"{counts}: {read.incomplete}; --partial solves all the same")
@@ -258,21 +380,42 @@ def solve(
     weights = solve_counts(read, scheme, **given, **_scheme_options(scheme_options))
     for flag in unexpected:
         _note(f"warning: {counts}: {flag['message']}")
-    if form is None and as_json:
-        form = "json"
-    if form is None and output is not None:
-        form = {".csv": "csv", ".py": "python"}.get(Path(output).suffix.lower(), "json")
     if form is None:
         printer = console.out()
-        printer.print(console.weights_table(weights))
-        for line in console.predictor_lines(weights):
-            printer.print(line, markup=False)
+        print_lines(printer, [weights.convention()])
+        print_columns(printer, console.weights_columns(weights, read))
+        print_lines(printer, console.predictor_lines(weights))
         return
-    text = render(weights, form, num_classes=given["num_classes"])
-    if output is None:
+    text = render(weights, form, num_classes=given["num_classes"], order=channels)
+    if place.path is None or place.is_stdout:
         click.echo(text, nl=False)
     else:
-        write_whole(output, text.encode())
+        write_whole(place.path, text.encode())
+
+
+def _weights_format(form: str | None, output: Output) -> str | None:
+    """Return the format of weights: the one that was named, or that of the suffix.
+
+    Raises
+    ------
+    OptionError
+        If the suffix is that of something else, or of nothing that is known.
+    """
+    if output.is_stdout:
+        return form or "json"
+    if not output.is_file:
+        return form
+    if form is not None:
+        suffix = _TEXT_SUFFIXES.get(form, ".py")
+        output.check_suffix((suffix, ".txt", ""), f"weights in the format {form}")
+        return form
+    known = {".json": "json", ".csv": "csv", ".py": "python"}
+    if output.suffix not in known:
+        raise OptionError(
+            f"-o {output.path}: its suffix is not that of a format: give --format "
+            f"({', '.join(FORMATS)}), or a file that ends in {', '.join(known)}"
+        )
+    return known[output.suffix]
 
 
 def _scheme_options(words: Sequence[str]) -> dict[str, Any]:
@@ -292,7 +435,7 @@ def _scheme_options(words: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-@click.command(context_settings=_SETTINGS)
+@click.command(context_settings=_SETTINGS, epilog=_examples("fastcounts schemes --json"))
 @_common
 def schemes(as_json: bool) -> None:
     """List every scheme: formula, options, source."""
@@ -320,31 +463,44 @@ def schemes(as_json: bool) -> None:
             ]
         )
         return
-    console.out().print(console.schemes_table(known_schemes()))
+    console.print_schemes(console.out(), known_schemes())
 
 
-@click.command(context_settings=_SETTINGS)
-@click.argument("counts", nargs=-1, required=True, metavar="COUNTS...")
-@click.option("-o", "--output", metavar="counts.json", help="Write the counts (.json or .npz).")
+@click.command(
+    context_settings=_SETTINGS,
+    epilog=_examples(
+        "fastcounts merge part0.json part1.json -o counts.json",
+        "fastcounts merge total.json new.json -o total.json",
+    ),
+)
+@click.argument(
+    "counts", nargs=-1, required=True, metavar="COUNTS...", shell_complete=_complete_files
+)
+@_OUTPUT
 @click.option("--partial", is_flag=True, help="Accept that parts are not there yet.")
 @_common
 def merge(counts: tuple[str, ...], output: str | None, partial: bool, as_json: bool) -> int:
-    """Add up COUNTS...: parts of one run, or counts of different sources."""
-    _check_output(output)
+    """Add up COUNTS...: parts of one run, or counts of different sources.
+
+    The output may be one of COUNTS: all are read before it is written.
+    """
+    place = _output(output)
+    place.check_suffix(COUNTS_SUFFIXES, "counts")
+    check_not_a_source(place, [])
     merged: Counts = reduce(add, map(read_counts, counts))
     if merged.incomplete and not partial:
         raise IncompleteCounts(
             f"{merged.incomplete}; --partial accepts that they are not there yet"
         )
-    if output:
-        merged.save(output)
-    _show_counts(merged, as_json)
+    _write_counts(merged, place, as_json)
     return _failures(merged)
 
 
 def _check_free(folder: Path) -> None:
     """Refuse a folder that cannot take the masks, before any is drawn."""
     path = folder / "masks.zarr"
+    if (array := is_within_zarr(path.resolve())) is not None:
+        raise OptionError(f"--keep: {path} lies in the Zarr array or group {array}")
     try:
         if path.exists():
             raise OptionError(f"--keep: {path} exists already")
@@ -354,9 +510,13 @@ def _check_free(folder: Path) -> None:
         raise OptionError(f"--keep: {path}: cannot be written: {error.strerror}") from None
 
 
-@click.command(context_settings=_SETTINGS)
+@click.command(
+    context_settings=_SETTINGS, epilog=_examples("fastcounts demo --images 16 --keep demo")
+)
 @click.option("--images", default=64, type=click.IntRange(1, 4096), help="Masks of 4 Mpx each.")
-@click.option("--keep", metavar="FOLDER", help="Keep the masks there.")
+@click.option(
+    "--keep", metavar="FOLDER", help="Keep the masks there.", shell_complete=_complete_files
+)
 @click.option(
     "--workers", type=click.IntRange(1), help="Threads; by default one for each processor."
 )
@@ -365,10 +525,12 @@ def demo(images: int, keep: str | None, workers: int | None, as_json: bool) -> N
     """Make an example of 31 classes, count it, solve it, and show what the weights do."""
     from fastcounts.demo import demonstrate
 
+    check_stdout()
     with tempfile.TemporaryDirectory(prefix="fastcounts-") as temporary:
         folder = Path(keep) if keep else Path(temporary)
         if keep:
             _check_free(folder)
+            _output(str(folder / "masks.zarr"))
         say = None if as_json else click.echo
         with console.progress_bar(quiet=as_json) as progress:
             found = demonstrate(folder, images, workers=workers, progress=progress, say=say)
@@ -383,6 +545,5 @@ def demo(images: int, keep: str | None, workers: int | None, as_json: bool) -> N
         )
         return
     printer = console.out()
-    printer.print(console.demo_table(found, printer.width))
-    for line in console.demo_lines(found):
-        printer.print(line, markup=False)
+    print_columns(printer, console.demo_columns(found))
+    print_lines(printer, console.demo_lines(found))

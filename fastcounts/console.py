@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fastcounts.columns import Column, fits, print_columns, print_lines, unbroken
 from fastcounts.counts import Counts
 from fastcounts.engine import (
     Advanced,
@@ -26,47 +27,42 @@ from fastcounts.weights import Weights
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from fastcounts.demo import Demonstration
     from fastcounts.engine.planning import ArrayPreview
 
 __all__ = [
     "amount",
+    "bench_columns",
     "bench_lines",
-    "bench_table",
-    "counts_table",
+    "counts_columns",
+    "demo_columns",
     "demo_lines",
-    "demo_table",
     "ledger_lines",
     "out",
+    "plan_columns",
     "plan_lines",
-    "plan_table",
     "predictor_lines",
+    "print_schemes",
     "progress_bar",
-    "schemes_table",
-    "weights_table",
+    "weights_columns",
 ]
 
-_PLAIN_WIDTH = 120
 _NODATA_LINES = 5
-_DEMO_WIDTH = 118
 _NOT_KNOWN = "not known without reading"
 
 
 def out(*, stderr: bool = False) -> Console:
-    """The console; where it is no terminal, plain text of a width that does not depend on one."""
+    """Return a console that adds nothing to the text: no emoji, markup or highlighting."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    terminal = stream.isatty()
-    width = None if terminal else _PLAIN_WIDTH
 
     class Printer(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # and not the exit code of a gate that failed
 
-    return Printer(file=stream, width=width, highlight=False, soft_wrap=not terminal)
+    return Printer(file=stream, highlight=False, markup=False, emoji=False)
 
 
 def amount(number: float) -> str:
@@ -77,47 +73,35 @@ def amount(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def _table(title: str | None, columns: Sequence[str], left: int = 0) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place < left else "right", no_wrap=True)
-    return table
-
-
-def _called(names: Any, label: int) -> str:
-    """A label with its name, which may come from a file and is no markup."""
-    from rich.markup import escape
-
+def _called(names: Mapping[int, str], label: int) -> str:
+    """Return a label with its name."""
     name = names.get(label)
-    return f"{label} {escape(name)}" if name else str(label)
+    return f"{label} {name}" if name else str(label)
 
 
-def counts_table(counts: Counts) -> Table:
-    """One line a class."""
-    with_presence = counts.items > 0
-    table = _table(None, ["label", "pixels", "share", *(["images"] if with_presence else [])], 1)
-    names = counts.names
-    for place, label in enumerate(counts.labels.tolist()):
-        row = [
-            _called(names, label),
-            f"{int(counts.pixels[place]):,}",
-            f"{counts.frequencies()[place]:.4%}" if counts.ledger.counted else "",
-        ]
-        table.add_row(*row, *([f"{int(counts.presence[place]):,}"] if with_presence else []))
-    return table
+def counts_columns(counts: Counts) -> list[Column]:
+    """Return one row per class: its pixels, their share, and the images that contain it."""
+    labels = counts.labels.tolist()
+    columns = [
+        Column("label", [_called(counts.names, label) for label in labels], left=True),
+        Column("pixels", [f"{pixels:,}" for pixels in counts.pixels.tolist()]),
+    ]
+    if counts.ledger.counted:
+        columns.append(Column("share", [f"{share:.4%}" for share in counts.frequencies()], 2))
+    if counts.items:
+        columns.append(Column("images", [f"{images:,}" for images in counts.presence.tolist()], 1))
+    return columns
 
 
 def ledger_lines(counts: Counts) -> list[str]:
-    """What became of every pixel, in words; what is zero is left out, but for the fill value."""
+    """Return what became of every pixel; what is zero is left out."""
     ledger: Ledger = counts.ledger
     lines = [
         f"{ledger.total:,} pixels: {ledger.counted:,} of {counts.labels.size} classes"
         + (f", in {_images(counts.items)}" if counts.items else "")
     ]
-    lines.append(f"{ledger.filled:,} of them are the fill value of chunks that do not exist")
+    if ledger.filled or _has_chunks(counts):
+        lines.append(f"{ledger.filled:,} of them are the fill value of chunks that do not exist")
     lines += [
         f"{entry.pixels:,} ignored as {label}"
         for label, entry in ledger.ignored.items()
@@ -132,8 +116,13 @@ def ledger_lines(counts: Counts) -> list[str]:
             lines.append(f"{number:,} {what}")
     lines += _unexpected_lines(ledger)
     if counts.incomplete:
-        lines.append(f"incomplete: {counts.incomplete}")
+        lines.append(unbroken(f"incomplete: {counts.incomplete}"))
     return lines
+
+
+def _has_chunks(counts: Counts) -> bool:
+    """Return whether a source was made of chunks that may be missing."""
+    return any(run.get("chunks") for run in counts.provenance.get("runs", []))
 
 
 def _images(items: int) -> str:
@@ -173,7 +162,7 @@ def _unexpected_lines(ledger: Ledger) -> list[str]:
         where = ""
         if entry.places:
             source, item, at = entry.places[0]
-            where = f", first at {at} of {source + ' ' if source else ''}item {item}"
+            where = f", first at {at} of {unbroken(source) + ' ' if source else ''}item {item}"
         lines.append(f"{entry.pixels:,} unexpected: label {label} belongs to no class{where}")
     more = len(ledger.unexpected) - 5
     if more > 0:
@@ -181,18 +170,29 @@ def _unexpected_lines(ledger: Ledger) -> list[str]:
     return lines
 
 
-def weights_table(weights: Weights) -> Table:
-    """One line a class, with what it costs to always answer it."""
-    costs = _costs(weights)
-    table = _table(weights.convention(), ["label", "pixels", weights.kind, *costs], 1)
-    for place, label in enumerate(weights.labels.tolist()):
-        table.add_row(
-            _called(weights.names, label),
-            f"{int(weights.pixels[place]):,}",
-            f"{weights.values[place]:.6g}",
-            *(_cost(column, place) for column in costs.values()),
-        )
-    return table
+def weights_columns(weights: Weights, counts: Counts) -> list[Column]:
+    """Return one row per class: share, images and weight; then the costs of constant answers."""
+    labels, pixels = weights.labels.tolist(), weights.pixels.tolist()
+    total = sum(pixels)
+    of_items = weights.kind == "item"
+    columns = [
+        Column(
+            "image" if of_items else "class",
+            [_called(weights.names, label) for label in labels],
+            left=True,
+        ),
+        Column("share", [f"{number / total:.4%}" if total else "" for number in pixels], 1),
+    ]
+    if counts.items and not of_items:
+        images = dict(zip(counts.labels.tolist(), counts.presence.tolist(), strict=True))
+        columns.append(Column("images", [f"{images.get(label, 0):,}" for label in labels], 2))
+    columns += [
+        Column(weights.kind, [f"{value:.6g}" for value in weights.values]),
+        Column("pixels", [f"{number:,}" for number in pixels], 3),
+    ]
+    places = range(len(labels))
+    costs = _costs(weights).items()
+    return columns + [Column(name, [_cost(cost, at) for at in places], 4) for name, cost in costs]
 
 
 def _costs(weights: Weights) -> dict[str, Any]:
@@ -202,8 +202,8 @@ def _costs(weights: Weights) -> dict[str, Any]:
     if predictors := weights.diagnostics.get("constant_predictors"):
         return {
             "cost before": predictors[0]["before"],
-            "after, by pixels": predictors[0]["by_pixels"],
-            "after, by weights": predictors[0]["by_weights"],
+            "after (by pixels)": predictors[0]["by_pixels"],
+            "after (by weights)": predictors[0]["by_weights"],
         }
     return {}
 
@@ -229,8 +229,8 @@ def predictor_lines(weights: Weights) -> list[str]:
         )
     if "pixel_mean" in found:
         lines.append(
-            f"pixel mean {found['pixel_mean']:.6g}: by so much the loss, and under Keras the step "
-            "of gradient descent, grows"
+            f"pixel mean {found['pixel_mean']:.6g}: the mean weight of a pixel; a loss that "
+            "divides by the number of pixels is multiplied by it on average"
         )
     if "ratio" in found and "effective_share" in found:
         lines.append(f"largest over smallest weight {found['ratio']:.6g}; {_noise(found)}")
@@ -248,16 +248,25 @@ def _noise(found: Mapping[str, Any]) -> str:
     )
 
 
-def schemes_table(schemes: Sequence[Scheme]) -> Table:
-    """One line a scheme."""
-    table = _table(None, ["scheme", "formula", "options", "gives", "source"], 5)
-    for column in table.columns[1:]:
-        column.no_wrap = False
-        column.overflow = "fold"
-    for scheme in schemes:
-        options = ", ".join(f"{option.name}={option.default}" for option in scheme.options)
-        table.add_row(scheme.name, scheme.formula, options, scheme.kind, scheme.source)
-    return table
+def print_schemes(printer: Console, schemes: Sequence[Scheme]) -> None:
+    """Print one line per scheme, or a paragraph for each if the terminal is too narrow."""
+    fields = [
+        {
+            "scheme": scheme.name,
+            "formula": scheme.formula,
+            "options": ", ".join(f"{option.name}={option.default}" for option in scheme.options),
+            "gives": scheme.kind,
+            "source": scheme.source,
+        }
+        for scheme in schemes
+    ]
+    columns = [Column(name, [row[name] for row in fields], left=True) for name in fields[0]]
+    if fits(printer, columns):
+        print_columns(printer, columns)
+        return
+    for row in fields:
+        lines = [f"  {name}: {text}" for name, text in list(row.items())[1:] if text]
+        print_lines(printer, [row["scheme"], *lines, ""])
 
 
 @contextmanager
@@ -297,30 +306,20 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Listener | None]:
         progress.stop()
 
 
-def demo_table(found: Demonstration, width: int = _PLAIN_WIDTH) -> Table:
-    """One line a class: its pixels, its weights, and the cost of always answering it.
-
-    In a narrow terminal without what can be read off the rest.
-    """
+def demo_columns(found: Demonstration) -> list[Column]:
+    """Return one row per class: its pixels, its weights, and the cost of always answering it."""
     counts, costs = found.counts, found.equal_cost.diagnostics["constant_predictors"][0]
-    columns = {
-        "label": [str(label) for label in counts.labels.tolist()],
-        "pixels": [f"{pixels:,}" for pixels in counts.pixels.tolist()],
-        "share": [f"{share:.3%}" for share in counts.frequencies()],
-        "images": [str(images) for images in counts.presence.tolist()],
-        "max/count": [f"{weight:.2f}" for weight in found.inverse.values],
-        "equal cost": [f"{weight:.4f}" for weight in found.equal_cost.values],
-        "cost before": [f"{cost:.6f}" for cost in costs["before"]],
-        "after (Keras)": [f"{cost:.6f}" for cost in costs["by_pixels"]],
-        "after (torch mean)": [f"{cost:.6f}" for cost in costs["by_weights"]],
-    }
-    if width < _DEMO_WIDTH:
-        for left_out in ("share", "images", "after (torch mean)"):
-            del columns[left_out]
-    table = _table(None, list(columns), 1)
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*row)
-    return table
+    return [
+        Column("label", [str(label) for label in counts.labels.tolist()], left=True),
+        Column("pixels", [f"{pixels:,}" for pixels in counts.pixels.tolist()]),
+        Column("share", [f"{share:.3%}" for share in counts.frequencies()], 6),
+        Column("images", [f"{images:,}" for images in counts.presence.tolist()], 5),
+        Column("max/count", [f"{weight:.2f}" for weight in found.inverse.values], 2),
+        Column("equal cost", [f"{weight:.4f}" for weight in found.equal_cost.values]),
+        Column("cost before", [f"{cost:.6f}" for cost in costs["before"]], 3),
+        Column("after (Keras)", [f"{cost:.6f}" for cost in costs["by_pixels"]], 1),
+        Column("after (torch mean)", [f"{cost:.6f}" for cost in costs["by_weights"]], 4),
+    ]
 
 
 def demo_lines(found: Demonstration) -> list[str]:
@@ -344,27 +343,27 @@ def demo_lines(found: Demonstration) -> list[str]:
 # ---- what a count would do ----
 
 
-def plan_table(found: Preview) -> Table:
-    """One line for all arrays that are alike."""
+def plan_columns(found: Preview) -> list[Column]:
+    """Return one row per group of arrays that are alike."""
     alike: dict[Any, list[ArrayPreview]] = {}
     for array in found.arrays:
         info = array.info
         key = (info.shape, info.dtype, info.chunks, info.inner, array.way)
         alike.setdefault(key, []).append(array)
-    table = _table(None, ["array", "shape", "type", "chunks", "inner chunks", "pixels"], 3)
-    table.columns[0].no_wrap = False
-    table.columns[0].overflow = "fold"
-    for arrays in alike.values():
-        info, more = arrays[0].info, len(arrays) - 1
-        table.add_row(
-            info.name + (f" and {more:,} like it" if more else ""),
-            _shape(info.shape),
-            info.dtype.name,
-            _shape(info.chunks),
-            "" if info.inner is None else _shape(info.inner),
-            f"{sum(array.pixels for array in arrays):,}",
-        )
-    return table
+    groups = list(alike.values())
+    infos = [arrays[0].info for arrays in groups]
+    more = [f" and {len(arrays) - 1:,} like it" if arrays[1:] else "" for arrays in groups]
+    names = [f"{info.name}{others}" for info, others in zip(infos, more, strict=True)]
+    inner = ["" if info.inner is None else _shape(info.inner) for info in infos]
+    pixels = [f"{sum(array.pixels for array in arrays):,}" for arrays in groups]
+    return [
+        Column("array", names, left=True),
+        Column("shape", [_shape(info.shape) for info in infos], 1, left=True),
+        Column("type", [info.dtype.name for info in infos], 2, left=True),
+        Column("chunks", [_shape(info.chunks) for info in infos], 3),
+        *([Column("inner chunks", inner, 4)] if any(inner) else []),
+        Column("pixels", pixels),
+    ]
 
 
 def _shape(shape: Sequence[int]) -> str:
@@ -445,38 +444,44 @@ def _way(way: Way) -> str:
 # ---- where the time goes ----
 
 
-def bench_table(found: Measured) -> Table:
-    """One line a stage."""
-    table = _table(
-        None,
-        ["stage", "what it is", "GB/s stored", "Gpx/s", "share of the time", "threads wait"],
-        2,
-    )
+def bench_columns(found: Measured) -> list[Column]:
+    """Return one row per stage."""
     kinds = {way.kind for way in found.ways}
     apart = "not told apart from decoding"
-    rows = {
+    what = {
         "fetch": "the stored bytes alone",
         "decode": "fetched, decoded and thrown away",
         "count": "fetched, decoded and counted",
     }
     if kinds == {"mapped"}:
-        apart, rows["count"] = "mapped into memory: read where it is counted", "read and counted"
-    for name, what in rows.items():
+        apart, what["count"] = "mapped into memory: read where it is counted", "read and counted"
+    rows: list[tuple[str, ...]] = []
+    for name in what:
         if (stage := found.stages[name]) is None:
-            table.add_row(name, apart, "", "", "", "")
+            rows.append((name, apart, "-", "-", "-", "-"))
             continue
         stored, share = found.gigabytes(stage), found.shares[name]
-        table.add_row(
-            name,
-            what,
-            "" if stored is None else f"{stored:.3g}",
-            f"{found.gigapixels(stage):.3g}",
-            "" if share is None else f"{share:.0%}",
-            f"{stage.idle:.0%}",
+        rows.append(
+            (
+                name,
+                what[name],
+                "" if stored is None else f"{stored:.3g}",
+                f"{found.gigapixels(stage):.3g}",
+                "" if share is None else f"{share:.0%}",
+                f"{stage.idle:.0%}",
+            )
         )
     limit = f"{found.gigapixels(found.limit):.3g}"
-    table.add_row("read limit", "as many decoded bytes from memory", "", limit, "", "")
-    return table
+    rows.append(("read limit", "as many decoded bytes from memory", "", limit, "", ""))
+    stages, meanings, stored_rates, rates, shares, idle = zip(*rows, strict=True)
+    return [
+        Column("stage", stages, left=True),
+        Column("what it is", meanings, 4, left=True),
+        Column("GB/s stored", stored_rates, 2),
+        Column("Gpx/s", rates),
+        Column("share of the time", shares, 1),
+        Column("threads wait", idle, 3),
+    ]
 
 
 def bench_lines(found: Measured, advice: Sequence[Advice]) -> list[str]:

@@ -51,6 +51,7 @@ from fastcounts.errors import (
 from fastcounts.files import once, whole_number, whole_numbers, write_whole
 from fastcounts.items import ItemTable, OpenItem
 from fastcounts.ledger import MOST_PIXELS, Ignored, Ledger
+from fastcounts.messages import argument
 from fastcounts.presence import Presence, PresenceSums
 
 if TYPE_CHECKING:
@@ -416,7 +417,7 @@ class Counts:
         if (self.item_table is None) != (other.item_table is None) and both:
             raise IncompatibleCounts(
                 "one of the counts has a table of items and the other has not; "
-                "count the other again with keep_items"
+                f"count the other again with {argument('keep_items', True)}"
             )
 
     def __eq__(self, other: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from fastcounts.counts import Counts
 from fastcounts.engine import count
 from fastcounts.engine.events import Listener
+from fastcounts.kernels.jit import on_compiling
 from fastcounts.solvers import solve
 from fastcounts.weights import Weights
 
@@ -72,9 +74,13 @@ def demonstrate(
             say(line)
 
     tell(f"drawing {images} masks of {SIDE} x {SIDE} pixels, {CLASSES} classes, as {path}")
-    write_masks(path, images)
-    tell("compiling the kernels, once on a machine")
-    count(path, classes=CLASSES, items=0, region=slice(0, 1), workers=1)
+    try:
+        write_masks(path, images)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)  # masks that are not complete are of no use
+        raise
+    with on_compiling(lambda: tell("compiling the kernels, once on a machine")):
+        count(path, classes=CLASSES, items=0, region=slice(0, 1), workers=1)
     begun = time.perf_counter()
     counts = count(
         path, classes=CLASSES, items=0, keep_items=True, workers=workers, progress=progress
@@ -101,7 +107,11 @@ def write_masks(path: Path, images: int, seed: int = 31) -> None:
         array[image] = draw_mask(classes[image], np.random.default_rng([seed, image]))
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(draw, range(images)))
+        try:
+            list(pool.map(draw, range(images)))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # an interrupted demonstration ends soon
+            raise
 
 
 def _cell_classes(images: int, generator: np.random.Generator) -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcounts.errors import OptionError, PresenceNeeded, SolveError
+from fastcounts.messages import argument
 from fastcounts.weights import pixels_and_values
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _answer_costs(classes: int, eps: float | None) -> tuple[float, float]:
     if eps is None:
         return -math.log1p(-KERAS_CLIP), -math.log(KERAS_CLIP)
     if not 0 < eps < 1:
-        raise OptionError(f"eps={eps!r}: give a number between 0 and 1")
+        raise OptionError(f"{argument('eps', eps)}: give a number between 0 and 1")
     return -math.log1p(-eps), -math.log(eps / max(classes - 1, 1))
 
 
@@ -318,8 +319,9 @@ def _entries(
     table = counts.item_table
     if table is None or not len(table):
         raise PresenceNeeded(
-            f"{what} needs the pixels of every class in every image: count with items= (an axis "
-            "number or 'file') and keep_items=True"
+            f"{what} needs the pixels of every class in every image: count with "
+            f"{argument('items')} "
+            f"(an axis number or 'file') and {argument('keep_items', True)}"
         )
     rows = np.repeat(np.arange(len(table)), np.diff(table.offsets))
     wanted = table.labels.astype(counts.labels.dtype)
@@ -608,7 +610,7 @@ def _flags_of_values(counts: Counts, values: Floats) -> list[dict[str, Any]]:
                 "ratio",
                 values == high,
                 f"the largest weight is {high / low:.0f} times the smallest, {much}more than "
-                f"{WIDE_RATIO}: a few pixels steer the gradient; cap=10 is a start",
+                f"{WIDE_RATIO}: a few pixels steer the gradient; a cap of 10 is a start",
             )
         )
     if (idle := (counts.pixels > 0) & (values == 0)).any():
@@ -622,8 +624,8 @@ def _flags_of_values(counts: Counts, values: Floats) -> list[dict[str, Any]]:
                 counts,
                 "float16",
                 values > HALF_PRECISION_MAX,
-                f"weights above {HALF_PRECISION_MAX} are infinite in float16: normalize='max', or "
-                "a cap",
+                f"weights above {HALF_PRECISION_MAX} are infinite in float16: make the largest 1 "
+                "(normalize: max), or give a cap",
             )
         )
     return found

@@ -6,6 +6,7 @@
     ├── OptionError (ValueError)               an argument is wrong; nothing was read
     ├── MemoryBudgetError (MemoryError)        the budget cannot hold one block
     ├── MissingExtra (ImportError)             an optional library is not installed
+    ├── OutputError (OSError)                  the result cannot be written: the disk is full
     ├── SourceError                            masks that cannot be read
     │   ├── SourceNotFound (FileNotFoundError) nothing is there
     │   ├── UnsupportedSource (TypeError)      what is there holds no labels
@@ -33,9 +34,14 @@
 
 The builtin in brackets is what a caller would already catch.
 ``exit_code`` is what the command line ends with.
+
+A message that names an argument has it from :func:`fastcounts.messages.argument`, so that it reads
+``absent='max'`` in Python and ``--absent max`` in the shell.
 """
 
 from __future__ import annotations
+
+from fastcounts.messages import in_python, in_shell
 
 __all__ = [
     "AbsentClass",
@@ -57,6 +63,7 @@ __all__ = [
     "MissingExtra",
     "NonIntegralLabel",
     "OptionError",
+    "OutputError",
     "PresenceNeeded",
     "ReadError",
     "SolveError",
@@ -73,6 +80,16 @@ class FastcountsError(Exception):
     """Base of every error that fastcounts raises on purpose."""
 
     exit_code = 3
+
+    def __str__(self) -> str:
+        return in_python(super().__str__())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def shell_message(self) -> str:
+        """Return the message with arguments named as options of the command line."""
+        return in_shell(super().__str__())
 
 
 class FastcountsWarning(UserWarning):
@@ -94,14 +111,16 @@ class MemoryBudgetError(MemoryError, FastcountsError):  # this order: MemoryErro
 class MissingExtra(FastcountsError, ImportError):
     """An optional library is needed and not installed."""
 
-    exit_code = 2
-
     def __init__(self, what: str, extra: str) -> None:
         self._facts = (what, extra)
         super().__init__(f"{what}: install it with pip install 'fastcounts[{extra}]'")
 
     def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
         return type(self), self._facts
+
+
+class OutputError(FastcountsError, OSError):
+    """The result cannot be written: the disk is full, or standard output is closed."""
 
 
 class SourceError(FastcountsError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import suppress
@@ -11,9 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcounts.errors import FormatError, OptionError
+from fastcounts.errors import FormatError, OptionError, OutputError
 
 __all__ = ["once", "text", "whole_number", "whole_numbers", "write_whole"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a place that could be written to, had there been room."""
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -63,15 +67,17 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     ------
     OptionError
         If the place cannot be written to.
+    OutputError
+        If it is full.
     """
     target = Path(path)
-    if target.exists() and not target.is_file():
-        if target.is_dir():
-            raise OptionError(f"{target}: is a folder; name a file to write to")
-        target.write_bytes(content)  # a device or a pipe, which has no halfway
-        return
     temporary = None
     try:
+        if target.is_dir():
+            raise OptionError(f"{target}: is a folder; name a file to write to")
+        if target.exists() and not target.is_file():
+            target.write_bytes(content)  # a device or a pipe, which has no halfway
+            return
         target = target.resolve()  # a link keeps pointing where it does
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         with os.fdopen(handle, "wb") as file:
@@ -81,8 +87,11 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
         Path(temporary).chmod(mode)
         Path(temporary).replace(target)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise OptionError(f"{path}: cannot be written: {error.strerror or error}") from None
+        kind = OutputError if error.errno in _FULL else OptionError
+        raise kind(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
         if temporary is not None:
             with suppress(OSError):

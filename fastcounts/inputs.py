@@ -12,8 +12,9 @@ from typing import Any
 from fastcounts.class_files import read_class_file
 from fastcounts.counts import Counts, parse
 from fastcounts.errors import CountsError, FormatError, LabelError, OptionError, SourceNotFound
+from fastcounts.messages import shown
 
-__all__ = ["read_classes", "read_counts", "read_part", "read_region"]
+__all__ = ["read_classes", "read_counts", "read_items", "read_order", "read_part", "read_region"]
 
 _LONGEST = 40
 """Digits of a number that could be meant; Python itself refuses some thousands."""
@@ -29,7 +30,7 @@ def read_classes(text: str | None) -> Any:
     """
     if text is None:
         return None
-    if text.isdecimal():
+    if text.isdecimal() and len(text) <= _LONGEST:
         return int(text)
     try:
         return read_class_file(text)
@@ -63,7 +64,7 @@ def read_region(text: str | None) -> Any:
                 region.append(slice(*(int(bound) if bound.strip() else None for bound in bounds)))
         except (ValueError, TypeError):
             raise OptionError(
-                f"--region: {text!r}: expected ranges such as 0:10,:,0:512, got {word!r}"
+                f"--region: {shown(text)}: expected ranges such as 0:10,:,0:512, got {shown(word)}"
             ) from None
     return tuple(region)
 
@@ -72,10 +73,33 @@ def read_part(text: str | None) -> tuple[int, int] | None:
     """A part from text such as ``0/8``."""
     if text is None:
         return None
-    number, slash, parts = text.partition("/")
-    if not slash or not number.strip().isdecimal() or not parts.strip().isdecimal():
-        raise OptionError(f"--part: expected i/N such as 0/8, got {text!r}")
-    return int(number), int(parts)
+    numbers = [number.strip() for number in text.split("/")]
+    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        raise OptionError(f"--part: expected i/N such as 0/8, got {shown(text)}")
+    if max(map(len, numbers)) > _LONGEST:
+        raise OptionError(f"--part: the numbers of {shown(text)} are too large")
+    return int(numbers[0]), int(numbers[1])
+
+
+def read_items(text: str) -> int | str:
+    """Read the axis of the images, or a word such as ``file``."""
+    return int(text) if text.isdecimal() and len(text) <= _LONGEST else text
+
+
+def read_order(text: str | None) -> list[int] | None:
+    """Read the label of every channel from text such as ``3,0,7``.
+
+    Raises
+    ------
+    OptionError
+        If it is not a list of whole numbers.
+    """
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",")]
+    if not all(map(_is_whole, words)):
+        raise OptionError(f"--order: expected labels such as 0,1,2, got {shown(text)}")
+    return list(map(int, words))
 
 
 def read_counts(path: str) -> Counts:

@@ -19,6 +19,7 @@ from fastcounts.covers import Cover, Covers, Piece, Run
 from fastcounts.errors import MemoryBudgetError, OptionError
 from fastcounts.grid import Box, Grid, Interval, volume
 from fastcounts.items import ItemKey
+from fastcounts.messages import argument, shown
 from fastcounts.notices import Notice
 
 __all__ = ["ArrayInfo", "Block", "Hole", "Plan", "make_plan", "resolve_region", "virtual_chunks"]
@@ -372,7 +373,7 @@ def make_plan(
         needed = smallest * copies + tables
         if memory < needed:
             raise MemoryBudgetError(
-                f"memory: {memory} bytes cannot hold one block; {needed} would do"
+                f"{argument('memory')}: {memory} bytes cannot hold one block; {needed} would do"
             )
         workers = min(workers, memory // needed)
         room = memory // workers - tables
@@ -398,15 +399,16 @@ def _grid(info: ArrayInfo, items: int | str, region: Any) -> Grid:
     if isinstance(items, int):
         if not 0 <= items < len(info.shape):
             raise OptionError(
-                f"items: {info.name} has no axis {items}; its shape is {info.shape}, "
-                f"so an axis is a number from 0 to {len(info.shape) - 1}"
+                f"{argument('items')}: {info.name} has no axis {shown(items)}; its shape is "
+                f"{info.shape}, so an axis is a number from 0 to {len(info.shape) - 1}"
                 if info.shape
-                else f"items: {info.name} has no axes at all"
+                else f"{argument('items')}: {info.name} has no axes at all"
             )
         first = items
     elif items == "file" and not info.file:
         raise OptionError(
-            f"items: {info.name} is in no file; give the axis of the images, or 'array'"
+            f"{argument('items')}: {info.name} is not in a file; give the axis of the images, "
+            "or 'array'"
         )
     box = None if region is None else resolve_region(region, info.shape, info.name)
     if box == tuple((0, length) for length in info.shape):
@@ -419,10 +421,13 @@ def _share(grids: Sequence[Grid], part: tuple[int, int] | None) -> Interval:
     if part is None:
         return 0, sum(grid.size for grid in grids)
     if not isinstance(part, tuple | list) or len(part) != 2:
-        raise OptionError(f"part: expected a pair (i, N), got {part!r}")
-    number, parts = (as_integer(value, "part") for value in part)
+        raise OptionError(f"{argument('part')}: expected a pair (i, N), got {shown(part)}")
+    number, parts = (as_integer(value, argument("part")) for value in part)
     if not 0 <= number < parts:
-        raise OptionError(f"part: expected i of N with 0 <= i < N, got {number} of {parts}")
+        raise OptionError(
+            f"{argument('part')}: expected i of N with 0 <= i < N, got {shown(number)} of "
+            f"{shown(parts)}"
+        )
     total = sum(grid.pixels for grid in grids)
     return _cut(grids, total * number, parts), _cut(grids, total * (number + 1), parts)
 
@@ -494,7 +499,9 @@ def resolve_region(region: Any, shape: tuple[int, ...], name: str = "region") ->
         parts = [tuple(parts)]
     dots = [place for place, part in enumerate(parts) if part is Ellipsis]
     if len(dots) > 1 or len(parts) - len(dots) > len(shape):
-        raise OptionError(f"region: {region!r} does not fit the {len(shape)} axes of {name}")
+        raise OptionError(
+            f"{argument('region')}: {shown(region)} does not fit the {len(shape)} axes of {name}"
+        )
     fill = [slice(None)] * (len(shape) - len(parts) + len(dots))
     place = dots[0] if dots else len(parts)
     parts = parts[:place] + fill + parts[place + len(dots) :]
@@ -505,19 +512,22 @@ def resolve_region(region: Any, shape: tuple[int, ...], name: str = "region") ->
 
 
 def _bounds(part: Any, length: int, axis: int, name: str) -> Interval:
+    what = f"{argument('region')}: axis {axis}"
     if isinstance(part, slice):
         if part.step not in (None, 1):
-            raise OptionError(f"region: axis {axis}: steps are not supported, got {part.step}")
-        start = 0 if part.start is None else as_integer(part.start, f"region, axis {axis}")
-        stop = length if part.stop is None else as_integer(part.stop, f"region, axis {axis}")
+            raise OptionError(f"{what}: steps are not supported, got {shown(part.step)}")
+        start = 0 if part.start is None else as_integer(part.start, what)
+        stop = length if part.stop is None else as_integer(part.stop, what)
     elif isinstance(part, tuple | list) and len(part) == 2:
-        start, stop = (as_integer(value, f"region, axis {axis}") for value in part)
+        start, stop = (as_integer(value, what) for value in part)
     else:
-        start = as_integer(part, f"region, axis {axis}")
+        start = as_integer(part, what)
         start += length if start < 0 else 0
         stop = start + 1
     start += length if start < 0 else 0
     stop += length if stop < 0 else 0
     if not 0 <= start <= stop <= length:
-        raise OptionError(f"region: axis {axis}: {start}:{stop} is not within 0:{length} of {name}")
+        raise OptionError(
+            f"{what}: {shown(start)}:{shown(stop)} is not within 0:{length} of {name}"
+        )
     return start, stop

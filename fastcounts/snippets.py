@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from fastcounts.errors import OptionError
+from fastcounts.messages import argument
 from fastcounts.weights import Weights
 
 __all__ = ["FORMATS", "check_kind", "render"]
@@ -648,6 +649,11 @@ def render(
         raise OptionError(f"name={name!r}: give a name that a Python variable can have")
     if name in _TAKEN:
         raise OptionError(f"name={name!r}: the printed code uses this name; give another one")
+    if order is not None and form not in (*_BY_CHANNEL, "keras"):
+        raise OptionError(
+            f"{argument('order')} is for the formats that are indexed by channel "
+            f"({', '.join(_BY_CHANNEL)}, keras); {form} names the label of every value"
+        )
     values: list[float] = []
     if form in _BY_CHANNEL or (form == "keras" and order is not None):
         values = weights.dense(num_classes, order=order).tolist()

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from fastcounts.classes import MOST_CLASSES
 from fastcounts.errors import AbsentClass, OptionError, SolveError
+from fastcounts.messages import argument, variants
 
 __all__ = [
     "ABSENT_POLICIES",
@@ -243,7 +244,8 @@ def class_count(value: Any) -> int:
     """
     if not is_number(value) or int(value) != value or not 1 <= value <= MOST_CLASSES:
         raise OptionError(
-            f"num_classes={value!r}: give a whole number, 1 or more, up to {MOST_CLASSES}"
+            f"{argument('num_classes', value)}: give a whole number, 1 or more, up to "
+            f"{MOST_CLASSES}"
         )
     return int(value)
 
@@ -264,7 +266,8 @@ def absent_policy(absent: str, kind: str) -> tuple[str, float]:
     allowed = _POLICIES_OF_KIND[kind]
     if policy not in allowed:
         raise OptionError(
-            f"absent={absent!r}: a {kind} of a class without pixels can be {', '.join(allowed)}"
+            f"{argument('absent', absent)}: a {kind} of a class without pixels can be "
+            f"{', '.join(allowed)}"
         )
     if not amount:
         return policy, 1.0
@@ -273,7 +276,9 @@ def absent_policy(absent: str, kind: str) -> tuple[str, float]:
     except ValueError:
         pixels = math.nan
     if policy != "smooth" or not (math.isfinite(pixels) and pixels > 0):
-        raise OptionError(f"absent={absent!r}: only smooth takes a number, and it is above zero")
+        raise OptionError(
+            f"{argument('absent', absent)}: only smooth takes a number, and it is above zero"
+        )
     return policy, pixels
 
 
@@ -366,13 +371,19 @@ def finish(
 
 def _check_convention(kind: str, cap: float | None, normalize: str | None) -> None:
     if normalize is not None and str(normalize) not in NORMALIZATIONS:
-        raise OptionError(f"normalize={normalize!r}: give one of {', '.join(NORMALIZATIONS)}")
+        raise OptionError(
+            f"{argument('normalize', normalize)}: give one of {', '.join(NORMALIZATIONS)}"
+        )
     if cap is not None and not (is_number(cap) and cap >= 1):
         raise OptionError(
-            f"cap={cap!r}: the largest weight over the smallest is 1 or more: give such a number"
+            f"{argument('cap', cap)}: the largest weight over the smallest is 1 or more: "
+            "give such a number"
         )
     if kind != "weight" and not (cap is None and normalize is None):
-        raise OptionError(f"a {kind} is neither capped nor normalised: leave out cap and normalize")
+        raise OptionError(
+            f"a {kind} is neither capped nor normalised: leave out {argument('cap')} and "
+            f"{argument('normalize')}"
+        )
 
 
 def _check_values(raw: Floats, known: npt.NDArray[np.bool_], kind: str, called: list[str]) -> None:
@@ -382,7 +393,7 @@ def _check_values(raw: Floats, known: npt.NDArray[np.bool_], kind: str, called: 
         bad |= known & (raw < 0)
     if bad.any():
         shown = ", ".join(f"{called[i]}: {raw[i]:g}" for i in np.flatnonzero(bad)[:8])
-        other = "absent='mask'" if kind == "bias" else "another absent="
+        other = argument("absent", "mask") if kind == "bias" else f"another {argument('absent')}"
         raise SolveError(
             f"the formula gives no usable {kind} here ({shown}): change its options, give {other} "
             "if the class has no pixels, or take another scheme"
@@ -415,12 +426,10 @@ def _stand_in(
     """
     if policy == "raise":
         some = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
-        *first, last = [
-            f"'{known}'" for known in _POLICIES_OF_KIND[kind] if known not in ("raise", "formula")
-        ]
+        policies = [known for known in _POLICIES_OF_KIND[kind] if known not in ("raise", "formula")]
         raise AbsentClass(
-            f"no pixels of class {some}: say what such a class weighs with absent="
-            f"{', '.join(first)} or {last}, or leave it out of the classes"
+            f"no pixels of class {some}: say what such a class weighs with "
+            f"{argument('absent', *policies)}, or leave it out of the classes"
         )
     low, high = float(real.min()), float(real.max())
     if policy == "smooth":
@@ -459,7 +468,9 @@ def scale_of(values: Floats, pixels: Integers, normalize: str) -> float:
     else:
         scale = float(getattr(values, normalize)())
     if not (0 < scale < math.inf):
-        raise SolveError(f"normalize={normalize!r}: all weights are zero, nothing to scale")
+        raise SolveError(
+            f"{argument('normalize', normalize)}: all weights are zero, nothing to scale"
+        )
     return scale
 
 
@@ -620,21 +631,25 @@ class Weights:
         """
         if order is not None:
             if num_classes is not None:
-                raise OptionError("num_classes and order were both given: give one of them")
+                raise OptionError(
+                    f"{argument('num_classes')} and {argument('order')} were both given: give one "
+                    "of them"
+                )
             return self._ordered(list(order))
         labels = self.labels.tolist()
         if num_classes is None and labels != list(range(len(self))):
             raise OptionError(
-                f"the labels are {_few(labels)}, and a dense vector is indexed by label: give "
-                f"num_classes={max(labels, default=0) + 1} or more to fill the gaps by absent=, "
-                "or order=[...] to name the label of each place"
+                f"the labels are {_few(labels)}, and a dense vector is indexed by label: "
+                f"give {argument('num_classes', max(labels, default=0) + 1)} or more to fill "
+                f"the gaps by {argument('absent')}, or {argument('order', ...)} to name the "
+                "label of each place"
             )
         size = len(self) if num_classes is None else class_count(num_classes)
         if labels and (labels[0] < 0 or labels[-1] >= size):
             outside = labels[0] if labels[0] < 0 else labels[-1]
             raise OptionError(
-                f"label {outside} has no place among num_classes={size}: the places are "
-                f"0..{size - 1}; give a larger num_classes or order=[...]"
+                f"label {outside} has no place among {argument('num_classes', size)}: the "
+                f"places are 0..{size - 1}; give a larger number, or {argument('order', ...)}"
             )
         return self.values.copy() if size == len(self) else self._spread(size)
 
@@ -643,7 +658,8 @@ class Weights:
         known = dict.fromkeys(self.ignore, 0.0) | labels
         if not set(labels) <= set(order) <= set(known) or len(order) != len(set(order)):
             raise OptionError(
-                f"order {_few(order)} must name each of the labels {_few(sorted(labels))} once"
+                f"{argument('order')} {_few(order)} must name each of the labels "
+                f"{_few(sorted(labels))} once"
             )
         return np.array([known[label] for label in order], dtype=np.float64)
 
@@ -653,13 +669,13 @@ class Weights:
         gaps = sorted(set(range(size)) - set(self.labels.tolist()))
         if not self.extends or policy in ("smooth", "formula"):
             raise OptionError(
-                f"{self.scheme} with absent={self.absent!r} depends on the number of classes: "
-                f"give num_classes={size} to solve()"
+                f"{self.scheme} with {argument('absent', self.absent)} depends on the number of "
+                f"classes: give {argument('num_classes', size)}{variants(' to solve()', '')}"
             )
         if policy == "raise" and (gaps := [label for label in gaps if label not in self.ignore]):
             raise AbsentClass(
-                f"no pixels of class {_few(gaps)} of {size}: solve with absent='max', 'one' or "
-                "'zero' to say what such a class weighs"
+                f"no pixels of class {_few(gaps)} of {size}: solve with "
+                f"{argument('absent', 'max', 'one', 'zero')} to say what such a class weighs"
             )
         raw, pixels = np.full(size, np.nan), np.zeros(size, dtype=np.int64)
         places = self.labels.astype(np.int64)
@@ -723,7 +739,8 @@ def single_precision(values: Floats) -> npt.NDArray[np.float32]:
     lost = np.isinf(single) & np.isfinite(values)
     if lost.any():
         raise SolveError(
-            f"{values[lost][0]:g} is infinite in float32: give cap= or normalize='max'"
+            f"{values[lost][0]:g} is infinite in float32: give {argument('cap')} or "
+            f"{argument('normalize', 'max')}"
         )
     return single
 

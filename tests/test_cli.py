@@ -58,7 +58,8 @@ def test_count_prints_a_table(run, masks):
     assert (code, err) == (0, "")
     assert f"{np.count_nonzero(masks == 0):,}" in out
     assert f"{np.count_nonzero(masks == 255):,} ignored as 255" in out
-    assert "0 of them are the fill value" in out
+    assert "fill value" not in out
+    assert "0 of them are the fill value" in run("count", "masks.zarr")[1]
 
 
 def test_count_prints_json(run, masks):
@@ -249,7 +250,7 @@ def test_a_fault_of_ours_ends_with_5(run, masks, monkeypatch):
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr(commands, "run", broken)
-    check_refused(run("count", "masks.npy"), 5, "a fault in fastcounts", "ZeroDivisionError")
+    check_refused(run("count", "masks.npy"), 5, "internal error", "ZeroDivisionError", "report")
 
 
 def test_nothing_is_half_written(run, masks, tmp_path):
@@ -367,7 +368,8 @@ def test_closed_streams_are_no_fault(masks):
 
     assert ended("count masks.npy -o counts.json >&- 2>&- <&-") == 0
     assert fc.load("counts.json") == fc.count("masks.npy")
-    assert ended("schemes --json >&-") == 0
+    assert ended("schemes --json >&-") == 3
+    assert ended("count masks.npy >&-") == 3
     assert ended("count nope.npy 2>&-") == 3
     assert ended("solve - --scheme inverse <&- 2>&-") == 3
 
@@ -408,5 +410,5 @@ def test_what_cannot_be_is_no_fault(run, masks, tmp_path):
     check_refused(run("demo", "--images", "1", "--keep", "masks.npy"), 2, "--keep", "masks.npy")
     (tmp_path / "c.csv").write_text("0,1\n1,2\n")
     words = ["solve", "c.csv", "--scheme", "inverse", "--num-classes", "999999999999"]
-    check_refused(run(*words), 2, "num_classes=999999999999")
-    check_refused(run("solve", "c.csv", "--scheme", "enet", "--c", "[" * 10_000), 2, "c=")
+    check_refused(run(*words), 2, "--num-classes 999999999999")
+    check_refused(run("solve", "c.csv", "--scheme", "enet", "--c", "[" * 10_000), 2, "--c ")

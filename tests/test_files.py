@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastcounts import files
-from fastcounts.errors import OptionError
+from fastcounts.errors import OptionError, OutputError
 from fastcounts.files import write_whole
 
 
@@ -31,7 +31,7 @@ def test_write__that_fails_leaves_what_was_there(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(OptionError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         write_whole(path, b"second")
     assert path.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [path]

@@ -156,7 +156,7 @@ def test_items__refuses_an_axis_that_is_not_there() -> None:
             make_plan([info((4, 4), (2, 2))], items=axis)
     with pytest.raises(OptionError, match="no axes"):
         make_plan([info((), ())], items=0)
-    with pytest.raises(OptionError, match="in no file"):
+    with pytest.raises(OptionError, match="not in a file"):
         make_plan([info((4, 4), (2, 2))], items="file")
 
 

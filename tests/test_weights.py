@@ -200,7 +200,7 @@ def test_one_class_that_has_nothing_to_be_rarer_than(scheme):
         ({"absent": "smooth:-1"}, "above zero"),
         ({"absent": "smooth:many"}, "above zero"),
         ({"absent": "smooth:nan"}, "above zero"),
-        ({"num_classes": 3}, r"label 3 is none of the num_classes=3 labels 0..2"),
+        ({"num_classes": 3}, r"label 3 is not one of the labels 0..2 of num_classes=3"),
         ({"num_classes": 0}, "whole number, 1 or more"),
         ({"num_classes": 4.5}, "whole number, 1 or more"),
         ({"num_classes": True}, "whole number, 1 or more"),

@@ -24,6 +24,7 @@ from fastcounts.engine.events import Advanced, BlockFailed, Listener
 from fastcounts.engine.tallying import Partial, Policy, Tallier
 from fastcounts.engine.worker import out_of_the_way
 from fastcounts.errors import FastcountsError, MissingExtra, OptionError, ReadError, SourceError
+from fastcounts.messages import argument
 from fastcounts.plan import Plan, make_plan
 from fastcounts.sources import Source, open_source
 from fastcounts.version import __version__
@@ -198,7 +199,9 @@ def _client_of(scheduler: Any) -> Iterator[Client]:
         try:
             own = distributed.Client(scheduler, timeout="5s")
         except (OSError, ValueError, TimeoutError) as error:
-            raise OptionError(f"scheduler: nothing answers at {scheduler}: {error}") from None
+            raise OptionError(
+                f"{argument('scheduler')}: nothing answers at {scheduler}: {error}"
+            ) from None
         with own:
             yield own
 
@@ -352,7 +355,7 @@ def _check_workers(client: Client, pickled: bytes) -> set[str]:
     """Refuse workers that cannot do it, before the run; gives the addresses of those that can."""
     versions = client.run(installed_version, "fastcounts", on_error="return")
     if not versions:
-        raise OptionError("scheduler: the cluster has no workers")
+        raise OptionError(f"{argument('scheduler')}: the cluster has no workers")
     for address, found in versions.items():
         if isinstance(found, BaseException):
             raise OptionError(f"worker {address} has no fastcounts; install {__version__} there")

@@ -43,6 +43,7 @@ from fastcounts.errors import (
     UnsupportedSource,
 )
 from fastcounts.ledger import MOST_PIXELS
+from fastcounts.messages import argument
 from fastcounts.plan import Plan, make_plan
 from fastcounts.sources import Source
 from fastcounts.sources.cf import read_attributes
@@ -539,13 +540,13 @@ def _check(source: Source, policy: Policy, part: tuple[int, int] | None) -> None
     for place, info in enumerate(source.arrays):
         if part is not None and not info.source:
             raise OptionError(
-                f"part: {info.name} has no name by which parts could know each other; "
-                "give one with source_id="
+                f"{argument('part')}: {info.name} has no name by which parts could know "
+                f"each other; give one with {argument('source_id')}"
             )
         if not policy.is_filled and not source.knows_missing(place):
             raise OptionError(
-                f"missing: {info.name} does not tell missing chunks from others; only 'fill' and "
-                "'zero' work"
+                f"{argument('missing')}: {info.name} does not tell missing chunks from others; "
+                "only 'fill' and 'zero' work"
             )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from fastcounts.classes import Meaning, Options, as_integer
 from fastcounts.engine.tallying import Policy
 from fastcounts.errors import OptionError
+from fastcounts.messages import argument, shown
 from fastcounts.sources import Source, open_source
 from fastcounts.sources.selection import read_patterns
 
@@ -133,14 +134,16 @@ def processors() -> int:
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
-        raise OptionError(f"{name}: expected {' or '.join(map(repr, allowed))}, got {value!r}")
+        raise OptionError(
+            f"{argument(name)}: expected {' or '.join(map(repr, allowed))}, got {shown(value)}"
+        )
     return value
 
 
 def _at_least_one(name: str, value: int) -> int:
-    number = as_integer(value, name)
+    number = as_integer(value, argument(name))
     if number < 1:
-        raise OptionError(f"{name}: expected at least 1, got {number}")
+        raise OptionError(f"{argument(name)}: expected at least 1, got {shown(number)}")
     return number
 
 
@@ -154,6 +157,7 @@ def _bytes(memory: int | str | None) -> int | None:
             memory = int(parse_bytes(memory))
         except (ValueError, OverflowError):
             raise OptionError(
-                f"memory: expected bytes, or text such as '512MB', got {memory!r}"
+                f"{argument('memory')}: expected bytes, or text such as '512MB', got "
+                f"{shown(memory)}"
             ) from None
     return _at_least_one("memory", memory)

@@ -37,6 +37,7 @@ from fastcounts.errors import (
 from fastcounts.grid import Box, volume
 from fastcounts.items import ItemKey
 from fastcounts.ledger import PLACES
+from fastcounts.messages import argument
 from fastcounts.plan import Block, Hole, Plan
 from fastcounts.sources import Known, Piece, Pile, Rows, Source
 
@@ -406,8 +407,8 @@ class Tallier:
         if value is None:
             raise MissingChunk(
                 f"{name}: chunk {piece.key} does not exist, and the array has no fill value "
-                "(null); count such chunks as label 0 with missing='zero' (--missing zero), or "
-                "keep their pixels apart with missing='separate' (--missing separate)"
+                f"(null); count such chunks as label 0 with {argument('missing', 'zero')}, or "
+                f"keep their pixels apart with {argument('missing', 'separate')}"
             )
         if isinstance(value, float | np.floating) and isnan(value):
             return None
@@ -616,7 +617,8 @@ class Tallier:
         _, item, at = self._places.found[label][0]
         raise UnexpectedLabel(
             f"{self._plan.arrays[array].name}: label {label} at {at}, item {item}, belongs to no "
-            "class and is not ignored; add it to classes or to ignore, or count without strict"
+            f"class and is not ignored; add it to {argument('classes')} or to "
+            f"{argument('ignore')}, or count without {argument('strict')}"
         )
 
     # ---- many items at once ----

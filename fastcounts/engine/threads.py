@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from fastcounts.errors import OptionError
 from fastcounts.grid import volume
+from fastcounts.messages import argument
 from fastcounts.plan import Block, Hole
 
 __all__ = ["Worker", "run_threads"]
@@ -60,7 +61,7 @@ def run_threads(
                 thread.start()
             except RuntimeError as error:
                 raise OptionError(
-                    f"workers: {number} threads are as many as can be: {error}"
+                    f"{argument('workers')}: no more than {number} threads can be started: {error}"
                 ) from None
             threads.append(thread)
         yield from crew.messages()

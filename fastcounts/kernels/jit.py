@@ -18,7 +18,7 @@ import hashlib
 import pickle
 import platform
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,10 @@ require_address_space(272 << 20, "numba's compiler and the kernels")  # measured
 
 import llvmlite  # noqa: E402  after the check: LLVM aborts the process if its memory runs out
 import numba  # noqa: E402
-from numba.core import serialize  # noqa: E402
+from numba.core import event, serialize  # noqa: E402
 from numba.core.caching import FunctionCache  # noqa: E402
 
-__all__ = ["NAMES", "compiled", "inlined", "named", "shared"]
+__all__ = ["NAMES", "compiled", "inlined", "named", "on_compiling", "shared"]
 
 NAMES: list[tuple[str, str]] = []
 """Module and qualified name of every function that is compiled; none may come twice."""
@@ -122,6 +122,24 @@ def compiled(function: Callable[..., Any]) -> Any:
     with contextlib.suppress(RuntimeError):  # no directory can be written: compile every time
         dispatcher._cache = cache(function)
     return dispatcher
+
+
+@contextlib.contextmanager
+def on_compiling(tell: Callable[[], None]) -> Iterator[None]:
+    """Call ``tell`` once if a function is compiled in this block, and not read from the disk."""
+
+    class Listener(event.Listener):
+        def on_start(self, event: Any) -> None:
+            del event
+            if pending:
+                pending.pop()()
+
+        def on_end(self, event: Any) -> None:
+            del event
+
+    pending = [tell]
+    with event.install_listener("numba:compile", Listener()):
+        yield
 
 
 def named(function: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fastcounts.errors import OptionError
+from fastcounts.messages import argument
 from fastcounts.solvers.masses import equal_masses
 from fastcounts.solvers.options import at_least, choice, flag, per_class
 from fastcounts.solvers.register import scheme
@@ -52,12 +53,17 @@ def equal_cost(
     by_torch = choice("framework", framework, "keras", "torch") == "torch" and smoothed
     if sum((eps is not None, costs is not None, flag("per_image", per_image), by_torch)) > 1:
         raise OptionError(
-            "eps, costs, per_image and the label smoothing of torch exclude each other: give one"
+            f"{argument('eps')}, {argument('costs')}, {argument('per_image')} and the label "
+            "smoothing of torch exclude each other: give one"
         )
     if costs is not None and smoothed:
-        raise OptionError("costs already say what label smoothing does to them: leave it out")
+        raise OptionError(
+            f"{argument('costs')} already say what label smoothing does to them: leave it out"
+        )
     if per_image:
-        return per_image_weights(tally.images("equal_cost (with per_image=True)"), tally.called())
+        return per_image_weights(
+            tally.images(f"equal_cost (with {argument('per_image', True)})"), tally.called()
+        )
     if by_torch:
         return np.asarray(1 / tally.under_label_smoothing(label_smoothing))
     matrix = answer_costs(tally, eps, costs, label_smoothing)
@@ -95,15 +101,17 @@ def answer_costs(
             matrix = np.empty(0)
         if matrix.shape != (size, size) or not np.isfinite(matrix).all():
             raise OptionError(
-                f"costs: give {size} rows of {size} finite numbers, costs[i][j] for answering "
-                "class i where class j is true, in the order of the labels"
+                f"{argument('costs')}: give {size} rows of {size} finite numbers, costs[i][j] "
+                "for answering class i where class j is true, in the order of the labels"
             )
         return matrix
     if eps is None:
         return None
     left = per_class("eps", eps, tally)
     if not ((left > 0) & (left < 1)).all() or size < 2:
-        raise OptionError(f"eps={eps!r}: give numbers between 0 and 1, for two classes or more")
+        raise OptionError(
+            f"{argument('eps', eps)}: give numbers between 0 and 1, for two classes or more"
+        )
     matrix = np.repeat(-np.log(left / (size - 1))[:, None], size, axis=1)
     np.fill_diagonal(matrix, -np.log1p(-left))
     return np.asarray(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fastcounts.errors import OptionError, PresenceNeeded
+from fastcounts.messages import argument, variants
 from fastcounts.solvers.options import at_least, choice, flag, number, per_class
 from fastcounts.solvers.register import scheme
 from fastcounts.solvers.tally import Tally
@@ -111,13 +112,18 @@ def median_frequency(
     voids = [(pixels, images) for pixels, images in tally.ignored.values() if pixels]
     if flag("presence", presence):
         column = "presence_pixels_total" if flag("void", void) else "presence_pixels"
-        tally.need_presence("median_frequency (with presence=True)", column)
+        tally.need_presence(f"median_frequency (with {argument('presence', True)})", column)
         held: Any = getattr(tally, column)
         if flag("void_in_median", void_in_median) and any(n > images for n, images in voids):
             raise PresenceNeeded(
-                "void_in_median needs the pixels of the images that hold each ignored label: give "
-                "ignored={label: Ignored(pixels, presence, presence_pixels_total)} to "
-                "Counts.from_pixels, or presence=False"
+                f"{argument('void_in_median')} needs the pixels of the images that hold "
+                "each ignored label: "
+                + variants(
+                    "give ignored={label: Ignored(pixels, presence, presence_pixels_total)} to "
+                    "Counts.from_pixels",
+                    "count the masks",
+                )
+                + f", or give {argument('presence', False)}"
             )
         ignored = [pixels / max(images, 1) for pixels, images in voids]
     else:
@@ -235,7 +241,7 @@ def effective_number(
     """Inverse of the effective number of samples, which never exceeds 1 / (1 - beta)."""
     samples = tally.pixels
     if choice("of", of, "pixels", "presence") == "presence":
-        tally.need_presence("effective_number (with of='presence')")
+        tally.need_presence(f"effective_number (with {argument('of', 'presence')})")
         samples = tally.presence
     most = _prototypes(beta, prototypes, float(samples.sum(dtype=np.float64)))
     if samples[tally.present].min() > 5 * most:
@@ -250,7 +256,9 @@ def effective_number(
 def _prototypes(beta: float | None, prototypes: float | None, samples: float) -> float:
     """Most that an effective number can be."""
     if beta is not None and prototypes is not None:
-        raise OptionError("beta and prototypes are the same thing: give one of them")
+        raise OptionError(
+            f"{argument('beta')} and {argument('prototypes')} are the same thing: give one of them"
+        )
     if beta is not None:
         return 1 / (1 - at_least("beta", beta, 0, below=1))
     return samples if prototypes is None else at_least("prototypes", prototypes, 1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcounts.errors import OptionError
+from fastcounts.messages import argument, shown
 from fastcounts.weights import Floats, is_number
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def number(name: str, value: Any, above: float, below: float = math.inf) -> floa
     """Read an option that is a finite number strictly between two others."""
     if not is_number(value) or not above < value < below:
         to = "" if below == math.inf else f" and below {below:g}"
-        raise OptionError(f"{name}={value!r}: give a number above {above:g}{to}")
+        raise OptionError(f"{argument(name, value)}: give a number above {above:g}{to}")
     return float(value)
 
 
@@ -52,14 +53,14 @@ def at_least(
     """Read an option that is a finite number from ``low`` on, to below a bound or up to one."""
     if not is_number(value) or not low <= value < below or not value <= most:
         to = " on" if below == most else f" to {most:g}" if most < below else f" to below {below:g}"
-        raise OptionError(f"{name}={value!r}: give a number from {low:g}{to}")
+        raise OptionError(f"{argument(name, value)}: give a number from {low:g}{to}")
     return float(value)
 
 
 def whole(name: str, value: Any, low: int) -> int:
     """Read an option that is a whole number from ``low`` on."""
     if not is_number(value) or int(value) != value or value < low:
-        raise OptionError(f"{name}={value!r}: give a whole number from {low} on")
+        raise OptionError(f"{argument(name, value)}: give a whole number from {low} on")
     return int(value)
 
 
@@ -69,7 +70,9 @@ def per_class(name: str, value: Any, tally: Tally) -> Floats:
     if isinstance(value, Mapping):
         given = {_label(key): each for key, each in value.items()}
         if set(given) != set(labels) or len(given) != len(value):
-            raise OptionError(f"{name} is for the labels {list(value)}: the classes are {labels}")
+            raise OptionError(
+                f"{argument(name)} is for the labels {shown(list(value))}: the classes are {labels}"
+            )
         value = [given[label] for label in labels]
     try:
         numbers = np.asarray(value, dtype=np.float64)
@@ -77,8 +80,8 @@ def per_class(name: str, value: Any, tally: Tally) -> Floats:
         numbers = np.empty(0)
     if numbers.shape != (len(labels),) or not np.isfinite(numbers).all():
         raise OptionError(
-            f"{name}={value!r}: give {len(labels)} finite numbers, one a class in the order of the "
-            f"labels {labels[:8]}{'...' if len(labels) > 8 else ''}"
+            f"{argument(name, value)}: give {len(labels)} finite numbers, one a class in "
+            f"the order of the labels {labels[:8]}{'...' if len(labels) > 8 else ''}"
         )
     return numbers
 
@@ -91,12 +94,12 @@ def _label(key: Any) -> Any:
 def flag(name: str, value: Any) -> bool:
     """Read an option that is yes or no."""
     if not isinstance(value, bool | np.bool_):
-        raise OptionError(f"{name}={value!r}: give True or False")
+        raise OptionError(f"{argument(name, value)}: give True or False")
     return bool(value)
 
 
 def choice(name: str, value: Any, *allowed: str) -> str:
     """Read an option that is one of a few words."""
     if value not in allowed:
-        raise OptionError(f"{name}={value!r}: give one of {', '.join(allowed)}")
+        raise OptionError(f"{argument(name, value)}: give one of {', '.join(allowed)}")
     return str(value)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcounts.errors import SolveError
+from fastcounts.messages import argument
 from fastcounts.solvers.options import at_least, number, whole
 from fastcounts.solvers.register import scheme
 from fastcounts.solvers.tally import Tally
@@ -50,7 +51,7 @@ def rare_class(tally: Tally, *, temperature: float = 0.01, min_pixels: int = 300
         names = np.array(tally.called())[tally.present][holders == 0]
         raise SolveError(
             f"no image holds more than {least:g} pixels of class {', '.join(names[:8])}: lower "
-            "min_pixels, or fold the class into another"
+            f"{argument('min_pixels')}, or fold the class into another"
         )
     chance = rare_class_chances(tally.frequencies[tally.present], temperature)
     return np.asarray(enough @ (chance / holders))

@@ -9,14 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcounts.errors import InfeasibleCosts, MissingExtra
+from fastcounts.messages import argument
 from fastcounts.weights import Floats, Integers
 
 __all__ = ["Certificate", "existence", "log_weight_influence", "per_image_weights"]
 
 _ROUNDS = 20_000
 _ADVICE = (
-    "larger batches, or leave out per_image and divide by all pixels of the batch (format torch "
-    "prints that loss): then every class can have its share"
+    f"larger batches, or leave out {argument('per_image')} and divide by all pixels of the batch "
+    "(format torch prints that loss): then every class can have its share"
 )
 
 

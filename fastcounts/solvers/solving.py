@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcounts.errors import AbsentClass
+from fastcounts.messages import argument
 from fastcounts.solvers.diagnosis import diagnose
 from fastcounts.solvers.register import Scheme, describe_scheme
 from fastcounts.solvers.tally import Tally
@@ -149,7 +150,8 @@ def _of_items(
     if absent == "raise" and not held.all():
         missing = np.array(tally.called())[~held].tolist()
         raise AbsentClass(
-            f"no pixels of class {', '.join(missing[:8])}: absent='zero' leaves such classes out"
+            f"no pixels of class {', '.join(missing[:8])}: {argument('absent', 'zero')} "
+            "leaves such classes out"
         )
     drawn = values @ images
     keys = counts.item_table.keys if counts.item_table is not None else []

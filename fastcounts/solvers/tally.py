@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcounts.errors import OptionError, PresenceNeeded
+from fastcounts.messages import argument, variants
 from fastcounts.weights import Floats, Integers, Labels, class_count, total_of
 
 if TYPE_CHECKING:
@@ -121,9 +122,11 @@ class Tally:
         if self.items < 2:
             raise PresenceNeeded(
                 f"{why} needs to know in which images each class occurs, and these counts know "
-                f"{self.items or 'no'} image{'' if self.items == 1 else 's'}: count with items= "
-                "(an axis number or 'file'), or give items=, presence= and presence_pixels= to "
-                "Counts.from_pixels"
+                f"{self.items or 'no'} image{'' if self.items == 1 else 's'}: count with "
+                f"{argument('items')} (an axis number or 'file')"
+                + variants(
+                    ", or give items, presence and presence_pixels to Counts.from_pixels", ""
+                )
             )
         for name in ("presence", *columns):
             numbers = getattr(self, name)
@@ -139,8 +142,8 @@ class Tally:
         """(items, K) pixels of every class in every image."""
         if self.table is None or not len(self.table):
             raise PresenceNeeded(
-                f"{why} needs the pixels of every class in every image: count with items= and "
-                "keep_items=True"
+                f"{why} needs the pixels of every class in every image: count with "
+                f"{argument('items')} and {argument('keep_items', True)}"
             )
         return self.images_of(self.labels.tolist())
 
@@ -167,8 +170,9 @@ class Tally:
         outside = [label for label in self.labels.tolist() if not 0 <= label < num_classes]
         if outside:
             raise OptionError(
-                f"label {outside[0]} is none of the num_classes={size} labels 0.."
-                f"{size - 1}: ignore it when counting, or give a larger num_classes"
+                f"label {outside[0]} is not one of the labels 0..{size - 1} of "
+                f"{argument('num_classes', size)}: ignore it when counting, or give a larger "
+                "number"
             )
         places = self.labels.astype(np.int64)
 

@@ -32,6 +32,7 @@ from fastcounts.errors import (
     UnsupportedSource,
 )
 from fastcounts.grid import Box, Grid
+from fastcounts.messages import argument
 from fastcounts.plan import ArrayInfo
 from fastcounts.sources.cf import nodata_labels, read_attributes
 from fastcounts.sources.chunks import LocalChunks, chunks_of, fetch_chunks
@@ -174,8 +175,7 @@ def _members(group: zarr.Group, every: bool, url: str = "") -> list[Array]:
         several = ", ".join(f"{path} ({array.dtype} {array.shape})" for path, array in labels[:16])
         raise AmbiguousSource(
             f"{name}: the group holds {len(labels)} arrays of integers; name one as "
-            f"{name}/{labels[0][0]}, or count all with all_arrays=True (--all in the shell): "
-            f"{several}"
+            f"{name}/{labels[0][0]}, or count all with {argument('all_arrays', True)}: {several}"
         )
     return [array for _, array in labels]
 
