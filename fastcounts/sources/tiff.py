@@ -714,7 +714,8 @@ def _check_segment(
     """Refuse a segment that is cut off, or states a size that its bytes cannot hold.
 
     This comes before memory is allocated, so that a damaged header cannot ask for any amount of it.
-    Compressed tiles are stored whole; of others, only what is in the image may be stored.
+    Compressed tiles are stored whole.  Of strips, the last holds what is left of the image, and of
+    other tiles only what is in the image may be stored.
     """
     end = page.parent.filehandle.size
     if not offset or not length:
@@ -723,7 +724,7 @@ def _check_segment(
         raise ReadError(f"{where} is cut off: the file ends at byte {end}")
     bits = page.bitspersample if isinstance(page.bitspersample, int) else page.dtype.itemsize * 8
     compression = int(page.compression)
-    shape = extent if compression == 1 else segment
+    shape = segment if page.is_tiled and compression != 1 else extent
     limit = _RATIO_SLACK + length * _MAX_RATIOS.get(compression, _MAX_RATIO)
     if prod(shape) * bits // 8 > limit:
         raise ReadError(f"{where}: damaged: {length} bytes cannot hold {_times(shape[1:])} pixels")
