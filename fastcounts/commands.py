@@ -361,7 +361,10 @@ def solve(
     scheme_options: tuple[str, ...],
     **given: Any,
 ) -> None:
-    """Solve for the weights of COUNTS: a counts file, or CSV with a label and its pixels a line.
+    """Solve for the weights of COUNTS.
+
+    COUNTS is a counts file, CSV with a label and its pixels per line or with a header, such as
+    the CSV that this command prints, or JSON such as {"0": 180, "1": 90}.
 
     Options of the scheme are given by name, such as --c 1.10.
     """

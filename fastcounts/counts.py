@@ -67,6 +67,9 @@ _SUMS = (*_COLUMNS, "unplaced")
 _TABLE_ARRAYS = ("source", "items", "offsets", "labels", "pixels")
 
 
+_MAX_PARTS = 1 << 16
+"""Parts of a run whose numbers are looked up to name those that are missing."""
+
 _DERIVED: Pixels = np.empty(0, np.int64)
 """Stands for ``unplaced`` where it is not given."""
 
@@ -276,7 +279,7 @@ class Counts:
     def incomplete(self) -> str | None:
         """What is missing to make the counts whole, in words, or None."""
         if reason := self.covers.incomplete():
-            return reason
+            return _lost_parts(self.covers, self.provenance) or reason
         if self.open_items:
             first = self.open_items[0]
             return (
@@ -770,6 +773,49 @@ def _is_failure(entry: Any) -> bool:
         and isinstance(entry.get("name"), str)
         and isinstance(entry.get("reason"), str)
         and isinstance(entry.get("box", 0), list | None)
+    )
+
+
+def _lost_parts(covers: Covers, provenance: Mapping[str, Any]) -> str | None:
+    """Name the parts of runs that are missing, as far as the provenance knows their numbers.
+
+    Parts may be cut into parts again; then only the number of missing units is known.
+    """
+    lost: list[tuple[int, int]] = []
+    runs = provenance.get("runs", [])
+    for digest, run in covers.runs.items():
+        if not run.left:
+            continue
+        seen = {
+            tuple(entry["part"])
+            for entry in runs
+            if _is_part(entry.get("part")) and entry.get("run", digest) == digest
+        }
+        numbers = {parts for _, parts in seen}
+        if len(numbers) != 1 or (parts := numbers.pop()) > _MAX_PARTS or len(seen) >= parts:
+            return None
+        lost += [(part, parts) for part in range(parts) if (part, parts) not in seen]
+    if not lost:
+        return None
+    spelled = [f"{part}/{parts}" for part, parts in lost[:8]]
+    more = f" and {len(lost) - 8} more" if len(lost) > 8 else ""
+    left = sum(run.left for run in covers.runs.values())
+    units = sum(run.units for run in covers.runs.values())
+    what = "part" if len(lost) == 1 else "parts"
+    are = "is" if len(lost) == 1 else "are"
+    return (
+        f"{what} {', '.join(spelled)}{more} (numbered from 0) {are} missing, {left} of {units} "
+        f"blocks; count with part={lost[0]} (--part {spelled[0]}), and add what is missing"
+    )
+
+
+def _is_part(part: Any) -> bool:
+    """Return whether an entry of the provenance is the number of a part, and how many there are."""
+    return (
+        isinstance(part, list | tuple)
+        and len(part) == 2
+        and all(isinstance(number, int) for number in part)
+        and 0 <= part[0] < part[1]
     )
 
 

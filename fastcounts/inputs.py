@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from fastcounts.class_files import read_class_file
 from fastcounts.counts import Counts, parse
 from fastcounts.errors import CountsError, FormatError, LabelError, OptionError, SourceNotFound
+from fastcounts.files import once
 from fastcounts.messages import shown
 
 __all__ = ["read_classes", "read_counts", "read_items", "read_order", "read_part", "read_region"]
@@ -43,7 +45,14 @@ def _is_whole(text: str) -> bool:
 
 
 def _is_header(cells: Sequence[str]) -> bool:
-    """Whether a line holds two words: one with a digit may be a number that was misspelled."""
+    """Return whether a line names columns.
+
+    It does if two of them are ``label`` and ``pixels``, or if it has two words without a digit: a
+    word with a digit may be a number that was misspelled.
+    """
+    words = [cell.lower() for cell in cells]
+    if {"label", "pixels"} <= set(words):
+        return True
     return len(cells) == 2 and not any(map(str.isdigit, "".join(cells)))
 
 
@@ -103,7 +112,11 @@ def read_order(text: str | None) -> list[int] | None:
 
 
 def read_counts(path: str) -> Counts:
-    """Counts from a counts file, or from CSV with a label and its pixels a line; ``-`` is stdin.
+    """Read counts from a counts file, from CSV, or from a JSON mapping; ``-`` is stdin.
+
+    CSV has a label and its pixels per line, or a header that names the columns ``label`` and
+    ``pixels``, as the CSV that ``solve`` prints does.  The mapping is from label to pixels, or from
+    name to pixels for the labels 0, 1, ... in this order.
 
     Raises
     ------
@@ -119,9 +132,53 @@ def read_counts(path: str) -> Counts:
         raise SourceNotFound(f"{path}: there is no such file") from None
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}") from None
-    if content.lstrip()[:1] in (b"{", b"[") or content.startswith(b"PK"):
+    start = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if start == b"{" and (pixels := _json_mapping(content, name)) is not None:
+        return _counts_of_mapping(pixels, name)
+    if start in (b"{", b"[") or content.startswith(b"PK"):
         return parse(content, name)
     return _csv_counts(content, name)
+
+
+def _json_mapping(content: bytes, name: str) -> dict[str, Any] | None:
+    """Return the mapping in a JSON file that is not a counts file, or None."""
+    try:
+        data = json.loads(content.decode("utf-8-sig"), object_pairs_hook=once)
+    except FormatError as error:
+        raise FormatError(f"{name}: {error}") from None
+    except (ValueError, RecursionError):
+        return None
+    plain = isinstance(data, dict) and data and not {"fastcounts", "ledger"} & set(data)
+    return data if plain and not any(isinstance(v, dict | list) for v in data.values()) else None
+
+
+def _counts_of_mapping(data: dict[str, Any], name: str) -> Counts:
+    """Make counts of pixels per label, or per name."""
+    for key, pixels in data.items():
+        if isinstance(pixels, bool) or not isinstance(pixels, int):
+            raise FormatError(f"{name}: {key}: expected pixels as a whole number, got {pixels!r}")
+    labelled = [_is_whole(key) for key in data]
+    if all(labelled):
+        if len({int(key) for key in data}) < len(data):
+            raise FormatError(f"{name}: a label stands twice, spelled differently")
+        return _given({int(key): pixels for key, pixels in data.items()}, {}, name)
+    if any(labelled):
+        label, other = (next(key for key in data if _is_whole(key) == kind) for kind in (1, 0))
+        raise FormatError(f"{name}: {label!r} is a label and {other!r} is a name; give one of them")
+    return _given(dict(enumerate(data.values())), dict(enumerate(data)), name)
+
+
+def _given(pixels: dict[int, int], names: dict[int, str], name: str) -> Counts:
+    """Make counts of pixels and names by label."""
+    named = [text for text in names.values() if text]
+    if len(set(named)) < len(named):
+        twice = next(text for text in named if named.count(text) > 1)
+        raise FormatError(f"{name}: two labels are called {twice!r}; give one row per class")
+    classes = {label: names.get(label) or None for label in pixels} if named else None
+    try:
+        return Counts.from_pixels(pixels, classes=classes)
+    except (CountsError, LabelError, OptionError) as error:
+        raise FormatError(f"{name}: {error}") from None
 
 
 def _csv_counts(content: bytes, name: str) -> Counts:
@@ -130,23 +187,30 @@ def _csv_counts(content: bytes, name: str) -> Counts:
     except UnicodeDecodeError:
         raise FormatError(f"{name}: is no counts file and no CSV") from None
     try:
-        rows = list(csv.reader(io.StringIO(text)))
+        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text))]
     except csv.Error as error:
         raise FormatError(f"{name}: no CSV: {error}") from None
+    numbered = [(number, row) for number, row in enumerate(rows, 1) if any(row)]
+    columns, width = {"label": 0, "pixels": 1}, 2
+    if numbered and _is_header(numbered[0][1]):
+        words = [word.lower() for word in numbered.pop(0)[1]]
+        if {"label", "pixels"} <= set(words):
+            if "item" in words:
+                raise FormatError(f"{name}: its rows are images, as those of weights per image are")
+            columns = {word: words.index(word) for word in words}
+            width = len(words)
     pixels: dict[int, int] = {}
-    for number, row in enumerate(rows, 1):
-        cells = [cell.strip() for cell in row]
-        if not any(cells):
-            continue
-        if len(cells) == 2 and all(map(_is_whole, cells)):
-            if int(cells[0]) in pixels:
-                raise FormatError(f"{name}, line {number}: label {cells[0]} stands twice")
-            pixels[int(cells[0])] = int(cells[1])
-        elif number > 1 or not _is_header(cells):
+    names: dict[int, str] = {}
+    for number, row in numbered:
+        cells = [row[columns[word]] for word in ("label", "pixels")] if len(row) == width else []
+        if not cells or not all(map(_is_whole, cells)):
             raise FormatError(f"{name}, line {number}: expected 'label,pixels' in whole numbers")
+        label = int(cells[0])
+        if label in pixels:
+            raise FormatError(f"{name}, line {number}: label {cells[0]} stands twice")
+        pixels[label] = int(cells[1])
+        if "name" in columns:
+            names[label] = row[columns["name"]]
     if not pixels:
         raise FormatError(f"{name}: holds no counts")
-    try:
-        return Counts.from_pixels(pixels)
-    except (CountsError, LabelError, OptionError) as error:
-        raise FormatError(f"{name}: {error}") from None
+    return _given(pixels, names, name)

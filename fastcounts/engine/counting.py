@@ -514,6 +514,7 @@ def _provenance(
         "sources": names[:8],
         "arrays": len(names),
         "part": None if part is None else [int(number) for number in part],
+        "run": None if part is None else plan.digest,
         "pixels": plan.pixels,
         "begun": begun.isoformat(timespec="seconds"),
         "seconds": round(seconds, 6),
