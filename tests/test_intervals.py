@@ -199,12 +199,25 @@ def test_weights_that_balance_each_image_have_the_errors_of_the_bootstrap():
 
 
 def test_a_class_without_pixels_has_the_range_of_the_formula():
-    images = np.array([[60, 30, 0], [80, 20, 0], [40, 40, 0]])
-    found = bootstrap(of_images(images), "enet")
-    np.testing.assert_allclose([found.low[2], found.high[2]], 1 / np.log([2.02, 1.02]), rtol=1e-9)
-    assert np.isnan(found.errors[2])
-    for scheme in ("equal_cost", "inverse"):
-        assert np.isinf(bootstrap(of_images(images), scheme).high[2])
+    counts = of_images([[60, 30, 0], [80, 20, 0], [40, 40, 0]])
+    for method in ("t", "percentile"):
+        how = {"method": method, "replicates": 100}
+        found = bootstrap(counts, "enet", **how)
+        ends = [found.low[2], found.high[2]]
+        np.testing.assert_allclose(ends, 1 / np.log([2.02, 1.02]), rtol=1e-9)
+        assert found.missing[2] == 1
+        for scheme in ("equal_cost", "inverse", "median_frequency"):
+            assert np.isinf(bootstrap(counts, scheme, **how).high[2])
+        prior = bootstrap(counts, "target_prior", prior=[1, 1, 0], **how)
+        assert (prior.low[2], prior.high[2]) == (0, 0)
+    assert np.isnan(bootstrap(counts, "enet").errors[2])
+
+
+def test_a_replicate_with_a_class_of_one_pixel_has_no_inverse_logarithm():
+    counts = of_images([[50, 1], [60, 1], [55, 0], [40, 0]])
+    found = bootstrap(counts, "inverse_log_count", method="percentile", replicates=100)
+    assert np.isinf(found.high).all()
+    assert found.missing.min() > 0
 
 
 def test_the_published_scale_and_a_normalisation_are_part_of_the_weight():

@@ -239,17 +239,22 @@ def _by_percentiles(
             continue
         try:
             raw = sample.limit(sums, absent, drawn) if absent.any() else sample.at(sums, drawn)
+            if sample.cap is not None:
+                raw = np.minimum(raw, sample.cap * raw[present].min())
+            found[row] = raw / sample.scale_of(sums, raw)
         except SolveError:
             continue
-        if sample.cap is not None:
-            raw = np.minimum(raw, sample.cap * raw[present].min())
-        found[row] = raw / sample.scale_of(sums, raw)
-    unknown = np.isnan(found)
-    found[:, ~present] = np.nan
+    unknown = np.isnan(found) & present
     low, high = (
         np.quantile(np.where(np.isnan(found), stand_in, found), at, axis=0, method="inverted_cdf")
         for stand_in, at in ((0.0, edge), (np.inf, 1 - edge))
     )
+    if not present.all():
+        scale = sample.scale_of(sample.sums, sample.raw)
+        for end, limit in zip((low, high), sample.bounds(), strict=True):
+            end[~present] = limit[~present] / scale
+        if sample.cap is not None:
+            low, high = (np.minimum(e, sample.cap * e[present].min()) for e in (low, high))
     return low, high, (unknown | gone).mean(axis=0)
 
 
@@ -346,7 +351,8 @@ class _Sample:
             weighted=True,
             **weighted,
         )
-        return self.record.values(again, self.chosen)
+        raw = self.record.values(again, self.chosen)
+        return np.where(raw < 0, np.inf, raw)  # 1 / ln n is infinite at n = 1, and negative below
 
     def scale_of(self, sums: Sums, raw: Floats) -> float:
         """Find the divisor of the normalisation; a class that the sums lack counts as it did."""
@@ -407,13 +413,15 @@ class _Sample:
         inside = np.append(whole[0] + self.sums["void"].sum(), whole[0])
         of_all = dict(zip(OF_CLASSES, (whole[0], whole[1], inside[1], inside[0]), strict=True))
         low, high = np.empty(size), np.empty(size)
+        held = {**self.sums, "presence_pixels": np.maximum(self.sums["presence_pixels"], 1)}
+        held["presence_pixels_total"] = np.maximum(self.sums["presence_pixels_total"], 1)
         for place in range(size):
             one = np.arange(size) == place
             low[place] = self.limit(
                 {**self.sums, **{n: np.where(one, of_all[n], 0.0) for n in OF_CLASSES}}, ~one
             )[place]
             # its pixels and images alone: its share of those images is not known either
-            high[place] = self.limit(self.sums, one, names=("pixels", "presence"))[place]
+            high[place] = self.limit(held, one, names=("pixels", "presence"))[place]
         present = self.tally.present
         low = np.where(present, np.minimum(low, self.raw), low)
         return low, np.where(present, np.maximum(high, self.raw), high)
