@@ -72,6 +72,7 @@ class ArrayInfo:
     fill : the value of elements that are not stored; None if the array has no such elements,
         or if its source knows more of them.
     notices : what the user should know about the array.
+    group : the group that it was taken from together with other arrays; empty if it was named.
     """
 
     name: str
@@ -89,6 +90,7 @@ class ArrayInfo:
     number: int | None = None
     fill: int | float | None = None
     notices: tuple[Notice, ...] = ()
+    group: str = ""
 
 
 Present = Callable[[int, Grid, int, int], "NDArray[np.int64] | None"]

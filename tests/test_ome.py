@@ -201,6 +201,7 @@ def test_names__that_two_labels_share_do_not_fold_them(image: tuple[Path, str]) 
     assert fc.Counts.from_dict(counts.to_dict()) == counts
 
 
+@pytest.mark.filterwarnings("ignore:label 1 is:fastcounts.errors.FastcountsWarning")
 def test_names__that_differ_are_all_kept(tmp_path: Path) -> None:
     """Parts of one data set merge whatever each of them calls its labels."""
     paths = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from fastcounts.classes import spell_names
 from fastcounts.counts import Counts
 from fastcounts.engine.events import Listener
 from fastcounts.errors import StrictError
@@ -55,6 +56,45 @@ def _declared_nodata(counts: Counts, plan: Plan) -> Iterator[Notice]:
                 f"{what}, as its {attribute} says; to count it as a label, use nodata='none' "
                 "(--nodata none)",
             )
+
+
+def _different_names(counts: Counts, plan: Plan) -> Iterator[Notice]:
+    """Yield a warning if labels that were added up are different classes in different arrays.
+
+    An array of a group that was counted as a whole has to name the labels that the others name:
+    its pixels would be reported under a name that they do not have.
+    """
+    if counts.options.classes is not None or len(plan.arrays) < 2:
+        return
+    counted = set(counts.labels.tolist())
+    vocabularies: dict[tuple[str, tuple[tuple[int, tuple[str, ...]], ...]], str] = {}
+    for info in plan.arrays:
+        vocabularies.setdefault((info.group, tuple(info.meaning.names.items())), info.name)
+    variants: dict[int, dict[tuple[str, ...], str]] = {}
+    named: dict[str, set[int]] = {}
+    for (group, items), name in vocabularies.items():
+        for label, called in items:
+            if label in counted:
+                variants.setdefault(label, {}).setdefault(called, name)
+                named.setdefault(group, set()).add(label)
+    for (group, items), name in vocabularies.items():
+        if group:
+            for label in named.get(group, set()) - dict(items).keys():
+                variants[label].setdefault((), name)
+    found = [(label, one) for label, one in sorted(variants.items()) if len(one) > 1]
+    if found:
+        label, variant = found[0]
+        meanings = [
+            (f"{spell_names(called)!r}" if called else "without a name") + f" in {name}"
+            for called, name in variant.items()
+        ]
+        more = f" (and {len(found) - 1} more labels)" if len(found) > 1 else ""
+        yield warning(
+            "different-names",
+            f"label {label} is {_list(meanings)}{more}, and their pixels were added up; if the "
+            "labels are different classes, count each array by its name, else give the names of "
+            "the classes (classes=, --classes)",
+        )
 
 
 def _list(words: Sequence[str]) -> str:
@@ -136,7 +176,7 @@ def _likely_ignored(counts: Counts, plan: Plan) -> Iterator[Notice]:
             return
 
 
-_RULES: tuple[Rule, ...] = (_declared_nodata, _one_hot, _likely_ignored)
+_RULES: tuple[Rule, ...] = (_declared_nodata, _different_names, _one_hot, _likely_ignored)
 """Each looks at the counts of a run and its plan, and yields what the user should know."""
 
 

@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from textwrap import shorten
@@ -103,7 +104,7 @@ def open_zarr(target: Any, *, every: bool = False, path: str = "", url: str = ""
         target = _open(target, path, url)
     if isinstance(target, zarr.Array):
         return ZarrSource([target], url)
-    return ZarrSource(_members(target, every, url), url)
+    return ZarrSource(_members(target, every, url), url, url or _name(target.store_path))
 
 
 def _open(target: Any, path: str, url: str = "") -> Array | zarr.Group:
@@ -288,6 +289,7 @@ class ZarrSource(Source):
     ----------
     arrays : open arrays; nothing is written to them.
     url : what the root of their store is called, if it has such a name.
+    group : the name of the group that contains them, if they were not named.
 
     Raises
     ------
@@ -295,9 +297,10 @@ class ZarrSource(Source):
         If the elements of one cannot be labels.
     """
 
-    def __init__(self, arrays: Sequence[Array], url: str = "") -> None:
+    def __init__(self, arrays: Sequence[Array], url: str = "", group: str = "") -> None:
         self._arrays = tuple(_Reader(_on_disk(array), url) for array in arrays)
-        self.arrays = tuple(reader.info for reader in self._arrays)
+        together = group if len(arrays) > 1 else ""
+        self.arrays = tuple(replace(reader.info, group=together) for reader in self._arrays)
         self._lock = threading.Lock()
         self._met: Counter[str] = Counter()
         self._listings: dict[tuple[int, Grid], Listing | None] = {}
