@@ -19,6 +19,7 @@ from fastcounts.messages import argument, shown
 
 __all__ = [
     "FILL_VALUE",
+    "ITEM_WORDS",
     "MOST_CLASSES",
     "Classes",
     "Meaning",
@@ -53,6 +54,9 @@ FILL_VALUE = "fill_value"
 
 xarray reads it as nodata.  Other writers set it to 0 by default.
 """
+
+ITEM_WORDS = ("auto", "file", "array")
+"""What ``items`` may be beside the number of an axis; names of axes become numbers first."""
 
 MOST_NAMES = 4
 """Names of one label that are kept; of more the first in the order of the alphabet."""
@@ -465,7 +469,7 @@ class Options:
         if parsed is not None:
             parsed = parsed.without(ignored)
         if isinstance(items, str):
-            if items not in ("auto", "file", "array"):
+            if items not in ITEM_WORDS:
                 raise OptionError(
                     f"{argument('items')}: expected an axis number, 'file', 'array' or 'auto', "
                     f"got {shown(items)}"

@@ -155,7 +155,7 @@ def _print_json(data: Any) -> None:
     help="Names by label (CSV, JSON, YAML), or a number.",
     shell_complete=_complete_files,
 )
-@click.option("--items", default="auto", metavar="AXIS|file|array", help="What one image is.")
+@click.option("--items", default="auto", metavar="AXIS|NAME|file|array", help="What one image is.")
 @click.option("--keep-items", is_flag=True, help="Keep the pixels of every image and label.")
 @click.option("--region", metavar="0:10,:,0:512", help="The part of each array to count.")
 @click.option("--all", "every", is_flag=True, help="All label arrays of a Zarr group or .npz.")

@@ -96,8 +96,9 @@ def count(
         a file in one of the shapes of ``docs/classes.md``; labels of one name fold into the
         smallest.  Any other label is unexpected.  Without it every label is a class, of the name
         that the data gives it, if any.
-    items : what one image is: the number of an axis, ``"file"``, ``"array"``, or ``"auto"``
-        (a file, else a whole array).
+    items : what one image is: the number or the name of an axis (a dimension of a DataArray or of
+        a Zarr array, an axis of an OME-Zarr image), ``"file"``, ``"array"``, or ``"auto"`` (a
+        file, else a whole array).
     keep_items : keep the pixels of every item and label.
     region : the part to count: a slice, ``(start, stop)`` pair or number an axis.
     missing : a Zarr chunk that does not exist, or a strip or tile that a sparse TIFF does not
@@ -228,9 +229,11 @@ def count_delayed(
     request = Request.parse(
         array, ignore=ignore, classes=classes, items=items, nodata=nodata, strict=strict
     )
+    request = _along_dimensions(request)
     array, meaning = _bare(array, request.options)
     if not is_dask_array(array):
         raise UnsupportedSource(f"{type(array).__qualname__}: count_delayed takes a Dask array")
+    request = request.along((), "a Dask array", array.ndim)
     if stored := stored_array(array, None, meaning, request.options):
         *_, meaning = stored
     return count_graph(
@@ -247,6 +250,7 @@ def run(request: Request, progress: Listener | None = None) -> Counts:
     """Count what was asked for."""
     if progress is not None and not callable(progress):
         raise OptionError(f"progress: expected a function that takes events, got {progress!r}")
+    request = _along_dimensions(request)
     target, meaning = _bare(request.target, request.options)
     request = request.about(target, meaning=meaning)
     if is_dask_array(target):
@@ -307,15 +311,60 @@ def _bare(target: Any, options: Options) -> tuple[Any, Meaning | None]:
     as it is.
     """
     xarray = sys.modules.get("xarray")
-    if xarray is None or not isinstance(target, xarray.DataArray):
+    if xarray is None:
+        return target, None
+    if isinstance(target, xarray.Dataset | xarray.DataTree):
+        raise UnsupportedSource(_name_variables(target))
+    if not isinstance(target, xarray.DataArray):
         return target, None
     if not isinstance(target.dtype, np.dtype):
         return target.data, None
-    said = read_attributes(target.attrs, target.dtype, f"DataArray {target.name or ''}".rstrip())
+    said = read_attributes(target.attrs, target.dtype, _data_array_name(target))
     stored = stored_zarr(target.variable._data)
     if stored is not None and (meaning := stored.meaning(said, options)) is not None:
         return stored.array, meaning
     return target.data, said
+
+
+def _along_dimensions(request: Request) -> Request:
+    """Return the request with the number of the dimension that ``items`` names in a DataArray."""
+    xarray, target = sys.modules.get("xarray"), request.target
+    if xarray is None or not isinstance(target, xarray.DataArray):
+        return request
+    return request.along(list(map(str, target.dims)), _data_array_name(target), target.ndim)
+
+
+def _data_array_name(array: Any) -> str:
+    return f"DataArray {array.name or ''}".rstrip()
+
+
+def _name_variables(data: Any) -> str:
+    """Return why a Dataset or DataTree of xarray is refused, and what to pass instead."""
+    kind = type(data).__name__
+    nodes = {"": data} if kind == "Dataset" else {node.path: node for node in data.subtree}
+    variables = {
+        f"{path.rstrip('/')}/{name}" if path else str(name): array
+        for path, node in nodes.items()
+        for name, array in node.data_vars.items()
+    }
+    found = [
+        (name, f"{name} ({array.dtype}, {' x '.join(map(str, array.dims)) or 'one value'})")
+        for name, array in variables.items()
+        if getattr(array.dtype, "kind", "") in "biu"
+    ]
+    variable = "dataset" if kind == "Dataset" else "tree"
+    if not found:
+        names = ", ".join(f"{name} ({array.dtype})" for name, array in variables.items())
+        return (
+            f"{kind}: none of its variables has integers: {names or 'it is empty'}; if one of them "
+            f"contains labels, pass it, such as {variable}['name']"
+        )
+    shown = ", ".join(text for _, text in found[:8])
+    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    return (
+        f"{kind}: pass one variable, such as {variable}[{found[0][0]!r}]; its variables of "
+        f"integers are {shown}{more}"
+    )
 
 
 def _where_dask_computes(request: Request) -> Any:
@@ -336,6 +385,7 @@ def _where_dask_computes(request: Request) -> Any:
 
 def _run_lazy(request: Request, tell: Listener) -> Counts:
     """Count a Dask array in the tasks that make its blocks."""
+    request = request.along((), "a Dask array", request.target.ndim)
     if request.part is not None:
         raise OptionError("part: the blocks of a Dask array cannot be shared out; slice it instead")
     graph = count_graph(
@@ -360,6 +410,7 @@ def _run_lazy(request: Request, tell: Listener) -> Counts:
 
 def prepare(request: Request, source: Source) -> Plan:
     """The plan of a request, once it is sure that this source can do what is asked for."""
+    assert not request.axis, "the axis of the items has to be a number"
     _check(source, request.policy, request.part)
     source.confirm()
     plan = make_plan(
@@ -384,6 +435,7 @@ def _run_source(request: Request, source: Source, emit: Listener) -> Counts:
 
 def _count(request: Request, source: Source, tell: Listener) -> tuple[Counts, Plan, dict[str, Any]]:
     """Count an open source; returns the plan and the provenance of the run as well."""
+    request = request.along_source(source)
     plan = prepare(request, source)
     failures = [BlockFailed(one.name, None, None, one.reason) for one in source.unreadable]
     report(source.notices, tell, strict=request.policy.strict)

@@ -72,6 +72,7 @@ def bench(request: Request, seconds: float = 5.0) -> Measured:
         If two counts of the same blocks differ.
     """
     source = request.open()
+    request = request.along_source(source)
     plan = prepare(request, source)
     name = plan.arrays[0].name if len(plan.arrays) == 1 else str(request.target)
     if not plan.pixels:

@@ -141,6 +141,7 @@ def preview(request: Request) -> Preview:
         As counting would, before it reads.
     """
     source = request.open()
+    request = request.along_source(source)
     plan = prepare(request, source)
     arrays = tuple(
         ArrayPreview(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastcounts.classes import Meaning, Options, as_integer
+from fastcounts.classes import ITEM_WORDS, Meaning, Options, as_integer
 from fastcounts.engine.tallying import Policy
 from fastcounts.errors import OptionError
 from fastcounts.messages import argument, shown
@@ -34,6 +35,7 @@ class Request:
     every : take all label arrays of a Zarr group or .npz archive.
     include, exclude : patterns that files of a folder or glob have to match, or must not match.
     meaning : what is known of the labels beside what the target says itself.
+    axis : the name of the axis along which items lie, until its number is known.
     """
 
     target: Any
@@ -50,6 +52,7 @@ class Request:
     memory: int | None = None
     scheduler: Any = None
     meaning: Meaning | None = None
+    axis: str = ""
 
     @classmethod
     def parse(
@@ -89,10 +92,14 @@ class Request:
             _one_of("forbidden", forbidden, FORBIDDEN),
             _one_of("nodata", nodata, NODATA),
         )
+        axis = ""
+        if isinstance(items, str) and items and items not in ITEM_WORDS:
+            axis, items = items, "auto"
         return cls(
             target,
             Options.parse(ignore, classes, items),
             policy,
+            axis=axis,
             every=every,
             include=read_patterns("include", include),
             exclude=read_patterns("exclude", exclude),
@@ -120,6 +127,59 @@ class Request:
     def open_as(self, target: Any) -> Source:
         """Open something else with the same choices."""
         return self.about(target).open()
+
+    def along(self, names: Sequence[str], name: str, rank: int) -> Request:
+        """Return the request with the number of the axis that ``items`` names.
+
+        Parts that were counted with the name and with the number can be merged.
+
+        Parameters
+        ----------
+        names : of the axes; empty if they have none.
+        name : of the array, for messages.
+        rank : its number of axes.
+
+        Raises
+        ------
+        OptionError
+            If there is no such axis, or there are several; names those that there are.
+        """
+        if not self.axis:
+            return self
+        if names.count(self.axis) != 1:
+            listed = ", ".join(repr(one) if one else "one without a name" for one in names)
+            has = f"has the axes {listed}" if any(names) else "has no named axes"
+            numbers = f"a number from 0 to {rank - 1}, " if rank else ""
+            raise OptionError(
+                f"items: expected the name of an axis, {numbers}'file', 'array' or 'auto', got "
+                f"{self.axis!r}; {name} {has}"
+            )
+        options = replace(self.options, items=names.index(self.axis))
+        return replace(self, options=options, axis="")
+
+    def along_source(self, source: Source) -> Request:
+        """Return the request with the number of the axis that ``items`` names in every array.
+
+        Raises
+        ------
+        OptionError
+            If an array has no such axis, or it is another one.
+        """
+        if not self.axis:
+            return self
+        found: dict[int | str, tuple[Request, str]] = {}
+        for place, info in enumerate(source.arrays):
+            named = self.along(source.axis_names(place), info.name, len(info.shape))
+            found.setdefault(named.options.items, (named, info.name))
+        if len(found) != 1:
+            where = " and ".join(f"{number} in {name}" for number, (_, name) in found.items())
+            raise OptionError(
+                f"items: {self.axis!r} is axis {where}; count them apart"
+                if found
+                else f"items: there is no array with an axis {self.axis!r}"
+            )
+        ((named, _),) = found.values()
+        return named
 
     def about(self, target: Any, **changes: Any) -> Request:
         """The same request about something else."""

@@ -93,6 +93,11 @@ class Collection(Source):
         for source in self._sources:
             source.keep_within(reading_bytes)
 
+    def axis_names(self, array: int) -> tuple[str, ...]:
+        """Return those of the source that has the array."""
+        source, place = self._places[array]
+        return source.axis_names(place)
+
     def fill_value(self, array: int) -> Any:
         """What the source that has the array says."""
         source, place = self._places[array]

@@ -304,6 +304,11 @@ class Source(ABC):
         reading_bytes : enough for the blocks that will be asked for; see `Plan`.
         """
 
+    def axis_names(self, array: int) -> tuple[str, ...]:
+        """Return the name of each axis, empty for one without; nothing if none has a name."""
+        del array
+        return ()
+
     def fill_value(self, array: int) -> Any:
         """What elements of chunks that do not exist are worth; None if that is not known."""
         del array

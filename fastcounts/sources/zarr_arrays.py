@@ -42,6 +42,7 @@ from fastcounts.sources.keys import list_chunks
 from fastcounts.sources.listing import Listing
 from fastcounts.sources.metadata import StoredMetadata, number_orders
 from fastcounts.sources.ome import (
+    axis_names,
     class_names,
     describe_group,
     find_labels,
@@ -387,6 +388,10 @@ class ZarrSource(Source):
         """How many chunks were read, missing, repeated and broken."""
         with self._lock:
             return dict(self._met)
+
+    def axis_names(self, array: int) -> tuple[str, ...]:
+        """Return the names of the dimensions, or of the axes of an OME-Zarr image."""
+        return axis_names(self._arrays[array].array)
 
     def fill_value(self, array: int) -> Any:
         """The array's fill value; None where its metadata gives none."""
