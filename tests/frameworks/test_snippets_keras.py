@@ -168,6 +168,16 @@ def test_labels_that_are_not_the_channels(labels, ignored, order, options):
     np.testing.assert_allclose(np.asarray(found)[places], found[places[0]], rtol=2e-6)
 
 
+@pytest.mark.parametrize("order", [None, [3, 2, 1, 0]])
+def test_a_label_that_is_no_channel_is_an_error(counts, order):
+    space = run(fc.export.render(fc.solve(counts, "equal_cost"), "keras", order=order))
+    masks = MASKS.copy()
+    masks[0, 0, 0] = 200
+    model = constant_model(space)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        model.evaluate(dataset(space, masks), verbose=0)
+
+
 def test_metrics_still_see_the_ignored_label(counts):
     weights = fc.solve(counts, "equal_cost")
     space = run(fc.export.render(weights, "keras"))
