@@ -188,8 +188,10 @@ def test_png__with_a_header_that_cannot_be(
 def test_png__that_expands_to_more_than_its_size(tmp_path: Path) -> None:
     data = zlib.compress(bytes(5 * 4 + 50_000_000))
     (tmp_path / "a.png").write_bytes(png(mask(4, 4), data=data))
-    with pytest.raises(ReadError, match=r"a\.png: damaged: it holds .* bytes of pixels, not 20"):
+    with pytest.raises(ReadError, match=r"a\.png: damaged: .* bytes of pixels, not 20") as caught:
         fc.count(tmp_path / "a.png")
+    found = int(str(caught.value).partition("it holds ")[2].split()[0])
+    assert 20 < found < 5_000_000  # the rest was not decompressed
 
 
 @pytest.mark.parametrize("interlace", [False, True])
@@ -329,6 +331,15 @@ def test_tiff__strip_that_is_too_short_is_an_error_and_never_zeros(tmp_path: Pat
     tags = sorted([*plain(30, 20, bytes=len(short)), (259, 3, 1, 8)])
     (tmp_path / "a.tif").write_bytes(directory(tags, short))
     with pytest.raises(ReadError, match=r"a\.tif: page 0, segment 0: damaged: it cannot be"):
+        fc.count(tmp_path / "a.tif")
+
+
+def test_tiff__strip_of_another_type_is_an_error_and_never_cast(tmp_path: Path) -> None:
+    """A PNG within a TIFF has a header of its own."""
+    (tmp_path / "a.tif").write_bytes(tiff(compression="png")(mask(20, 30, dtype="u2") + 300))
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags["BitsPerSample"].overwrite(8)
+    with pytest.raises(ReadError, match=r"a\.tif: .* damaged: it holds uint16, not uint8"):
         fc.count(tmp_path / "a.tif")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, pairwise, product
 from math import isnan, prod
 from pathlib import Path
@@ -81,7 +81,7 @@ class TiffFormat:
                     nodata=nodata.labels, origins=dict.fromkeys(nodata.labels, "GDAL_NODATA")
                 ),
                 fill=nodata.fill,
-                notices=(*image.notices, *nodata.notices),
+                notices=(*image.notices, *nodata.notices, *_companion_notice(path, image.number)),
             )
         ]
 
@@ -120,6 +120,16 @@ def _companion_size(path: Path) -> int:
     """Return the size of the mask beside a file, or 0 if there is none."""
     mask = _companion(path)
     return mask.stat().st_size if mask.is_file() else 0
+
+
+def _companion_notice(path: Path, pages: int) -> Iterator[Notice]:
+    """Yield a warning if a mask beside a file is not applied."""
+    if pages > 1 and _companion(path).is_file():
+        yield warning(
+            "mask-beside-stack",
+            f"{_companion(path)}: the mask is not applied, because the image has {pages} pages and "
+            "nothing says which of them it is for; write the masks into the file",
+        )
 
 
 def _companion(path: Path) -> Path:
@@ -174,7 +184,8 @@ class _Image(NamedTuple):
     shape, dtype : of the array; the last axes are those of one page.
     keyframe : the page that describes all others.
     page_shape : (height, width), or (depth, height, width).
-    planes : the pages, in the order of the leading axes.
+    number : how many pages there are, in the order of the leading axes.
+    plane : gives one of them by its number.
     masks : the transparency mask of each page that has one, by its number.
     notices : what the user should know.
     """
@@ -183,7 +194,8 @@ class _Image(NamedTuple):
     dtype: np.dtype[Any]
     keyframe: Any
     page_shape: tuple[int, ...]
-    planes: Sequence[_Plane]
+    number: int
+    plane: Callable[[int], _Plane]
     masks: dict[int, Any]
     notices: tuple[Notice, ...]
 
@@ -289,8 +301,13 @@ def _image_of_pages(file: Any, kinds: list[int], images: list[int], path: Path) 
             masks[image] = page
     first = pages[0]
     shape = tuple(first.shape) if len(pages) == 1 else (len(pages), *first.shape)
-    planes = [_Plane(page, _offset(page)) for page in pages]
-    return _Image(shape, _dtype(first, path), first, tuple(first.shape), planes, masks, ())
+
+    def plane(number: int) -> _Plane:
+        return _Plane(pages[number], _offset(pages[number]))
+
+    return _Image(
+        shape, _dtype(first, path), first, tuple(first.shape), len(pages), plane, masks, ()
+    )
 
 
 def _image_of_series(series: list[Any], pages: int, path: Path) -> _Image:
@@ -309,7 +326,14 @@ def _image_of_series(series: list[Any], pages: int, path: Path) -> _Image:
     number = prod(lead)
     if number > path.stat().st_size:
         raise ReadError(f"{path}: damaged: its metadata gives {number} pages")
-    planes = [plane for one in series for plane in _planes(one, number, path)]
+    for one in series:
+        if len(one) < number and not _is_in_order(one):
+            raise ReadError(f"{path}: damaged: {len(one)} of {number} pages are there")
+
+    def plane(place: int) -> _Plane:
+        return _plane(series[place // number], place % number, path)
+
+    count = len(series) * number
     notices = []
     if unsaid := [level for one in series for level in one.levels[1:] if _is_unmarked(level)]:
         notices.append(
@@ -319,11 +343,11 @@ def _image_of_series(series: list[Any], pages: int, path: Path) -> _Image:
                 "first and are not counted; if they are masks, write each to a file of its own",
             )
         )
-    elif len(planes) < pages:
+    elif count < pages:
         notices.append(
             warning(
                 "pages",
-                f"{path}: {pages - len(planes)} of {pages} pages are not part of the image that "
+                f"{path}: {pages - count} of {pages} pages are not part of the image that "
                 "its metadata describes and are not counted; if they are masks, write each to a "
                 "file of its own",
             )
@@ -333,7 +357,8 @@ def _image_of_series(series: list[Any], pages: int, path: Path) -> _Image:
         _dtype(first.keyframe, path),
         first.keyframe,
         page_shape,
-        planes,
+        count,
+        plane,
         {},
         tuple(notices),
     )
@@ -344,19 +369,21 @@ def _is_unmarked(level: Any) -> bool:
     return not level.keyframe.is_reduced and not level.keyframe.is_subifd
 
 
-def _planes(series: Any, number: int, path: Path) -> Iterator[_Plane]:
-    """Yield the images of a series, some of which may have no directory."""
-    keyframe = series.keyframe
-    if (start := series.dataoffset) is not None and _offset(keyframe) is not None:
-        for place in range(number):
-            yield _Plane(keyframe, start + place * keyframe.nbytes)
-        return
-    if len(series) < number:
-        raise ReadError(f"{path}: damaged: {len(series)} of {number} pages are there")
-    for place in range(number):
-        if (page := series[place]) is None:
-            raise ReadError(f"{path}: page {place} is missing")
-        yield _Plane(page, _offset(page))
+def _is_in_order(series: Any) -> bool:
+    """Return whether the images of a series are stored one after the other.
+
+    Only the first of them needs a directory then.
+    """
+    return series.dataoffset is not None and _offset(series.keyframe) is not None
+
+
+def _plane(series: Any, number: int, path: Path) -> _Plane:
+    """Return one image of a series."""
+    if _is_in_order(series):
+        return _Plane(series.keyframe, series.dataoffset + number * series.keyframe.nbytes)
+    if (page := series[number]) is None:
+        raise ReadError(f"{path}: page {number} is missing")
+    return _Plane(page, _offset(page))
 
 
 def _offset(page: Any) -> int | None:
@@ -587,7 +614,7 @@ def _row_runs(box: Box, valid: NDArray[np.bool_]) -> Iterator[tuple[Box, bool]]:
 
 def _read_page(image: _Image, number: int, part: Box, nodata: _Nodata, path: Path) -> _Pixels:
     """Decode a box of one page, and what is known of the validity of its pixels."""
-    plane = image.planes[number]
+    plane = image.plane(number)
     where = f"{path}: page {number}"
     found = _decode(plane, part, image.dtype, nodata.fill, where)
     if nodata.number is not None and found.pixels.flags.writeable:
@@ -596,7 +623,7 @@ def _read_page(image: _Image, number: int, part: Box, nodata: _Nodata, path: Pat
         mask = _decode(_Plane(page, _offset(page)), part, page.dtype, 0, f"{where}, its mask")
         return found._replace(valid=mask.pixels != 0)
     outside = _companion(path)
-    if len(image.planes) > 1 or not outside.is_file():
+    if image.number > 1 or not outside.is_file():
         return found
     with _open(outside) as file:
         page = file.pages[0].aspage()
