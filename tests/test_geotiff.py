@@ -458,6 +458,39 @@ def test_pages__that_differ_are_refused_by_what_differs(tmp_path: Path) -> None:
         fc.count(tmp_path / "a.tif")
 
 
+def test_pages__in_the_middle_may_differ_in_compression_only(tmp_path: Path) -> None:
+    arrays = mask(12, 20, 30)
+    for name, odd in (("a", arrays[3]), ("b", arrays[3, :10]), ("c", arrays[3].astype("u2"))):
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as file:
+            for place, array in enumerate(arrays):
+                file.write(
+                    odd if place == 3 else array,
+                    photometric="minisblack",
+                    compression="lzw" if place == 3 else "deflate",
+                    metadata=None,
+                )
+    assert pixels(fc.count(tmp_path / "a.tif")) == expected(arrays)
+    assert fc.count(tmp_path / "a.tif", items=0).items == 12
+    for name in "bc":
+        with pytest.raises(UnsupportedSource, match=rf"{name}\.tif: holds .* images that differ"):
+            fc.count(tmp_path / f"{name}.tif")
+
+
+def test_pages__in_the_middle_may_differ_in_the_predictor(tmp_path: Path) -> None:
+    """Without a look at its own tags, such a page would decode to other labels."""
+    arrays = mask(12, 20, 30)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for place, array in enumerate(arrays):
+            file.write(
+                array,
+                photometric="minisblack",
+                compression="lzw",
+                predictor=place == 3,
+                metadata=None,
+            )
+    assert pixels(fc.count(tmp_path / "a.tif")) == expected(arrays)
+
+
 def test_pages__that_only_look_like_overviews_are_reported(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for side in (64, 32, 16):

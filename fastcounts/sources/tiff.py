@@ -214,11 +214,18 @@ def _find_image(file: Any, path: Path) -> _Image:
     if not kinds:
         raise ReadError(f"{path}: the file has no page")
     images = [number for number, kind in enumerate(kinds) if not kind & (_REDUCED | _MASK)]
-    series = list(file.series)
-    if not series:
+    try:
+        series = list(file.series)
+    except RuntimeError:  # tifffile compared some pages, and others differ: in shape or compression
+        series = []
+        file.pages._clear()
+    if not series and not images:
         raise ReadError(f"{path}: damaged: no page describes an image")
-    by_page = series[0].kind in ("generic", "uniform") or any(kind & _MASK for kind in kinds)
-    if len(images) < len(kinds) and images and by_page:
+    by_page = not series or (
+        len(images) < len(kinds)
+        and (series[0].kind in ("generic", "uniform") or any(kind & _MASK for kind in kinds))
+    )
+    if by_page and images:
         image = _image_of_pages(file, kinds, images, path)
     else:
         kept = [one for one in series if not one.keyframe.subfiletype & _REDUCED] or series
@@ -383,6 +390,13 @@ def _plane(series: Any, number: int, path: Path) -> _Plane:
         return _Plane(series.keyframe, series.dataoffset + number * series.keyframe.nbytes)
     if (page := series[number]) is None:
         raise ReadError(f"{path}: page {number} is missing")
+    if series.kind != "shaped" and not page.is_virtual:
+        # tifffile takes pages for equal to the first without reading their tags, other than in
+        # the files that it has written itself; they may differ in compression, or in anything
+        page = page.aspage()
+        _check_codecs(page, path)
+        first = series.keyframe
+        _check_alike([(first.shape, first.dtype), (page.shape, page.dtype)], path)
     return _Plane(page, _offset(page))
 
 
