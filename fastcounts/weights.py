@@ -224,15 +224,19 @@ def total_of(pixels: npt.NDArray[Any]) -> float:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a finite number; True and False are none.
+    """Return whether it is a finite number that a float holds; True and False are not.
 
     Examples
     --------
     >>> is_number(2), is_number(True), is_number("2"), is_number(float("nan"))
     (True, False, False, False)
     """
-    number = isinstance(value, Real) and math.isfinite(value)
-    return number and not isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 def class_count(value: Any) -> int:

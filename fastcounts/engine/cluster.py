@@ -186,7 +186,8 @@ def _client_of(scheduler: Any) -> Iterator[Client]:
             client = distributed.get_client()
         except ValueError:
             raise OptionError(
-                "scheduler: there is no active Dask client; make one with distributed.Client(...)"
+                f"{argument('scheduler')}: there is no active Dask client; make one with "
+                "distributed.Client(...)"
             ) from None
         yield client
     elif scheduler == "local":

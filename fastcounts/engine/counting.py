@@ -519,8 +519,8 @@ def _reopenable(target: Any) -> Any:
     ):
         return target
     raise OptionError(
-        f"scheduler: {type(target).__qualname__} is in the memory of this process; count it in "
-        "threads, or make a Dask array of it"
+        f"{argument('scheduler')}: {type(target).__qualname__} is in the memory of this process; "
+        "count it in threads, or make a Dask array of it"
     )
 
 

@@ -25,6 +25,7 @@ from fastcounts.engine.tallying import Partial, Policy, Tallier
 from fastcounts.engine.worker import inside_worker
 from fastcounts.errors import OptionError, UnsupportedSource
 from fastcounts.grid import Box
+from fastcounts.messages import argument
 from fastcounts.plan import ArrayInfo, Block, Plan, make_plan, resolve_region
 from fastcounts.sources import Piece, Source
 from fastcounts.version import __version__
@@ -158,9 +159,13 @@ def _check(array: da.Array, policy: Policy) -> None:
             f"{_NAME}: its blocks are {kind}; map them to NumPy arrays with map_blocks first"
         )
     if not policy.is_filled:
-        raise OptionError(f"missing: a {_NAME} does not tell missing chunks from others")
+        raise OptionError(
+            f"{argument('missing')}: a {_NAME} does not tell missing chunks from others"
+        )
     if policy.on_error != "raise":
-        raise OptionError(f"on_error: the blocks of a {_NAME} are made by Dask; an error stops it")
+        raise OptionError(
+            f"{argument('on_error')}: the blocks of a {_NAME} are made by Dask; an error stops it"
+        )
 
 
 def _context(
@@ -174,7 +179,7 @@ def _context(
     known = not any(isnan(length) for lengths in array.chunks for length in lengths)
     if not known:
         if region is not None:
-            raise OptionError(f"region: the chunk sizes of the {_NAME} are not known")
+            raise OptionError(f"{argument('region')}: the chunk sizes of the {_NAME} are not known")
         context = _Context(options, policy, keep_items, None, None, (0,) * array.ndim, meaning)
         return context, array
     plan = _plan(array.shape, array.dtype, options, region, meaning)

@@ -82,9 +82,9 @@ class Request:
             Naming the argument and what it should be.
         """
         if not isinstance(strict, bool):
-            raise OptionError(f"strict: expected True or False, got {strict!r}")
+            raise OptionError(f"{argument('strict')}: expected True or False, got {strict!r}")
         if not isinstance(every, bool):
-            raise OptionError(f"all_arrays: expected True or False, got {every!r}")
+            raise OptionError(f"{argument('all_arrays')}: expected True or False, got {every!r}")
         policy = Policy(
             _one_of("missing", missing, MISSING),
             _one_of("on_error", on_error, ON_ERROR),

@@ -24,6 +24,7 @@ from fastcounts.errors import (
     SourceNotFound,
     UnsupportedSource,
 )
+from fastcounts.messages import argument
 from fastcounts.sources.archives import zarr_roots, zip_names
 from fastcounts.sources.collection import Collection, rename
 from fastcounts.sources.files import (
@@ -79,7 +80,7 @@ def open_source(
     source.skipped = tuple(one.name for one in opening.skipped)
     if source_id is not None:
         if not source_id or not isinstance(source_id, str):
-            raise OptionError(f"source_id: expected a name, got {source_id!r}")
+            raise OptionError(f"{argument('source_id')}: expected a name, got {source_id!r}")
         source.arrays = rename(source.arrays, source_id)
     if meaning is not None:
         source.arrays = tuple(replace(info, meaning=meaning) for info in source.arrays)
@@ -201,7 +202,7 @@ def _open_path(text: str, opening: Opening) -> Source:
 def _unless_empty(source: Source, opening: Opening, nothing: str) -> Source:
     """Return the source, unless ``include`` and ``exclude`` left out all of its files."""
     if opening.selects and not source.arrays and not source.unreadable:
-        raise SourceNotFound(f"{nothing} by include= or exclude= (--include, --exclude)")
+        raise SourceNotFound(f"{nothing} by {argument('include')} or {argument('exclude')}")
     return source
 
 
