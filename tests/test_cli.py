@@ -346,7 +346,7 @@ def test_every_command_explains_itself(run):
     assert set(cli.COMMANDS) == set(commands.__all__)
     for name, summary in cli.COMMANDS.items():
         assert f"{name} " in out
-        assert summary in out
+        assert summary in " ".join(out.split())  # click wraps lines to the terminal
         code, text, _ = run(name, "--help")
         assert code == 0
         assert "--json" in text
