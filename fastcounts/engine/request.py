@@ -151,8 +151,8 @@ class Request:
             has = f"has the axes {listed}" if any(names) else "has no named axes"
             numbers = f"a number from 0 to {rank - 1}, " if rank else ""
             raise OptionError(
-                f"items: expected the name of an axis, {numbers}'file', 'array' or 'auto', got "
-                f"{self.axis!r}; {name} {has}"
+                f"{argument('items')}: expected the name of an axis, {numbers}'file', 'array' or "
+                f"'auto', got {shown(self.axis)}; {name} {has}"
             )
         options = replace(self.options, items=names.index(self.axis))
         return replace(self, options=options, axis="")
@@ -174,9 +174,9 @@ class Request:
         if len(found) != 1:
             where = " and ".join(f"{number} in {name}" for number, (_, name) in found.items())
             raise OptionError(
-                f"items: {self.axis!r} is axis {where}; count them apart"
+                f"{argument('items')}: {self.axis!r} is axis {where}; count them apart"
                 if found
-                else f"items: there is no array with an axis {self.axis!r}"
+                else f"{argument('items')}: there is no array with an axis {shown(self.axis)}"
             )
         ((named, _),) = found.values()
         return named
