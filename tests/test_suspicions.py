@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
 import fastcounts as fc
 from fastcounts.errors import FastcountsWarning, StrictError
@@ -137,7 +138,12 @@ def counts() -> fc.Counts:
     return fc.count(np.repeat(np.arange(4, dtype=np.uint8), [40, 30, 20, 10]), classes=2)
 
 
-@pytest.mark.parametrize("scheme", ["inverse", "logit_adjustment"])
+SCHEMA = json.loads(
+    (Path(__file__).parent.parent / "docs" / "weights.schema.json").read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("scheme", ["inverse", "logit_adjustment", "pos_weight", "ldam"])
 def test_unexpected__is_a_flag_of_weights(counts: fc.Counts, scheme: str) -> None:
     (flag,) = [
         flag
@@ -146,6 +152,8 @@ def test_unexpected__is_a_flag_of_weights(counts: fc.Counts, scheme: str) -> Non
     ]
     assert flag["labels"] == [2, 3]
     assert flag["message"].startswith("30 pixels (0.3 of those with a label) have labels that")
+    data = json.loads(json.dumps(fc.solve(counts, scheme).to_dict()))
+    assert list(Draft202012Validator(SCHEMA).iter_errors(data)) == []
     clean = fc.solve(fc.Counts.from_pixels({0: 4, 1: 3}), scheme).diagnostics
     assert "unexpected" not in [flag["flag"] for flag in clean.get("flags", [])]
 
