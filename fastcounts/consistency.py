@@ -698,26 +698,27 @@ def _table_keys(counts: Counts, spans: dict[str, list[_Span]]) -> str | None:
         return None
     axis, by_file = counts.options.item_axis, counts.options.items in ("auto", "file")
     sources = counts.covers.sources
-    files = {key for source in sources for key in _files(source)} if by_file else set()
-    for number, source in enumerate(table.sources):
-        if source and source not in sources and source not in files:
-            return f"item_table: sources: covers does not have {source}"
-        start, stop = np.searchsorted(table.source, [number, number + 1])
-        if source and axis is None and table.items[start:stop].any():
-            return f"item_table: items: {source} is one item, 0"
+    if unknown := [source for source in table.sources if source and source not in sources]:
+        files = {key for source in sources for key in _files(source)} if by_file else set()
+        if others := [source for source in unknown if source not in files]:
+            return f"item_table: sources: covers does not have {others[0]}"
+    is_named = np.array([bool(source) for source in table.sources], bool)
+    if axis is None and np.any(wrong := is_named[table.source] & (table.items != 0)):
+        source = table.sources[table.source[wrong.argmax()]]
+        return f"item_table: items: {source} is one item, 0"
     if by_file:
         return None
     number_of = {source: number for number, source in enumerate(table.sources)}
+    bounds = np.searchsorted(table.source, np.arange(len(table.sources) + 2)).tolist()
     for source in sources:
         number = number_of.get(source, len(table.sources))
-        start, stop = np.searchsorted(table.source, [number, number + 1])
-        found = table.items[start:stop]
+        found = table.items[bounds[number] : bounds[number + 1]]
         if (parts := spans.get(source)) is not None:
             done = [(span.start, span.stop) for span in parts if span.seen == span.total]
         else:
             done = [(0, max(found.size, 1) if axis is not None else 1)]
         if sum(stop - start for start, stop in done) != found.size or not np.array_equal(
-            np.sort(np.concatenate([np.arange(*bounds) for bounds in done] or [found])), found
+            np.sort(np.concatenate([np.arange(*one) for one in done] or [found])), found
         ):
             return f"item_table: items: those of {source} are not the items that covers has"
     return None
