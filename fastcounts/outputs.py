@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -128,7 +129,7 @@ def check_not_a_source(output: Output, sources: Iterable[str], option: str = "-o
             f"{option} {output.path}: lies in the Zarr array or group {array}, which it would "
             "damage; write it elsewhere"
         )
-    for source in sources:
+    for source in chain.from_iterable(map(_spellings, sources)):
         if how := _conflict(Path(output.path), output.real, source):
             raise OptionError(
                 f"{option} {output.path}: {how} {source}, and sources are never written to; "
@@ -146,6 +147,14 @@ def is_within_zarr(path: Path) -> Path | None:
         ),
         None,
     )
+
+
+def _spellings(source: str) -> Iterator[str]:
+    """Yield a source, and the archive or glob of archives of which it may name a member."""
+    yield source
+    for place, character in enumerate(source):
+        if character == "#":
+            yield source[:place]
 
 
 def _conflict(path: Path, real: Path, source: str) -> str:
@@ -179,7 +188,6 @@ def _local(source: str) -> Path | None:
 def _files_named(place: Path) -> Iterator[Path]:
     """Yield the files that a source may name: itself, and an archive of which it names a member."""
     yield place
-    yield Path(str(place).rpartition("#")[0])
     yield from place.parents
 
 

@@ -138,6 +138,14 @@ def test_containers() -> None:
     check(result(advice(masks.values(), "dict_values"), it=masks.values()), *STACK)
 
 
+def test_lazy_arrays_in_lists() -> None:
+    da = pytest.importorskip("dask.array")
+    xarray = pytest.importorskip("xarray")
+    for arrays in ([da.from_array(one) for one in STACK], [xarray.DataArray(one) for one in STACK]):
+        for target in (arrays, iter(arrays)):
+            check(result(advice(target, "within a list"), arrays=arrays), *STACK)
+
+
 def test_an_open_file_is_no_list_of_lines(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("b.png\n")
     with (

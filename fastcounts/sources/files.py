@@ -24,6 +24,7 @@ from fastcounts.errors import (
     UnsupportedSource,
 )
 from fastcounts.grid import Box
+from fastcounts.messages import argument
 from fastcounts.plan import ArrayInfo
 from fastcounts.sources.archives import ZIP_MAGIC, is_npz, zip_names
 from fastcounts.sources.kinds import kind_of
@@ -281,11 +282,12 @@ def unreadable_at(path: Path, error: FastcountsError, *, found: bool) -> Unreada
         kind = kind_of(path.name)
         pattern = kind.pattern if kind.end else path.name
         advice = (
-            f" (to count the other files, leave it out with exclude={pattern!r} or record it with "
-            f"on_error='record'; in the shell --exclude {pattern!r}, --on-error record)"
+            f" (to count the other files, leave it out with {argument('exclude', pattern)} or "
+            f"record it with {argument('on_error', 'record')})"
         )
     kind_of_error = type(error) if isinstance(error, SourceError | LabelError) else ReadError
-    return Unreadable(abbreviate(f"{path}{member}"), reason, kind_of_error, advice)
+    name = abbreviate(f"{path}{member}")
+    return Unreadable(name, reason, kind_of_error, str(error.args[0]), advice)
 
 
 def _choose(
@@ -322,8 +324,8 @@ def _choose(
     likely = next((name for name in names if _LIKELY.search(name)), next(iter(names)))
     raise AmbiguousSource(
         f"{path}: the archive contains {number} of integers: {abbreviate(listed)}; name the array "
-        f"of the labels as {path}#{likely}, or count all arrays with all_arrays=True (--all in "
-        "the shell)"
+        f"of the labels as {path}#{likely}, or count all arrays with "
+        f"{argument('all_arrays', True)}"
     )
 
 
@@ -368,9 +370,15 @@ def _refusal(path: Path) -> SourceError:
 
 
 class FolderFiles(NamedTuple):
-    """What a folder contains: files and Zarr arrays, in a fixed order, and what cannot be read."""
+    """What a folder contains, in a fixed order.
 
-    paths: list[Path]
+    Attributes
+    ----------
+    paths : files and folders of Zarr, each with whether it is a folder.
+    unreadable : what cannot be listed.
+    """
+
+    paths: list[tuple[Path, bool]]
     unreadable: list[Unreadable]
 
 
@@ -418,18 +426,18 @@ def find_files(
             for name in folders
             if not name.startswith(".") and not opening.excludes((*below, name))
         )
-        arrays = []
+        names = {name: False for name in files if not name.startswith(".")}
         for name in folders.copy():
             try:
                 if is_array(here / name):
-                    arrays.append(name)
+                    names[name] = True
                     folders.remove(name)
             except OSError as error:
                 found.unreadable.append(_unlistable(here / name, error))
                 folders.remove(name)
-        for name in sorted([*arrays, *(name for name in files if not name.startswith("."))]):
+        for name, is_folder in sorted(names.items()):
             if opening.takes((*below, name)):
-                found.paths.append(here / name)
+                found.paths.append((here / name, is_folder))
     return found
 
 
@@ -438,7 +446,7 @@ def _unlistable(path: Path, error: OSError) -> Unreadable:
     if error.errno == errno.ENAMETOOLONG:
         reason = f"the path has {len(os.fsencode(path))} bytes, more than the system can open"
     advice = (
-        " (leave the folder out with exclude= or record it with on_error='record'; in the shell "
-        "--exclude, --on-error record)"
+        f" (leave the folder out with {argument('exclude')} or record it with "
+        f"{argument('on_error', 'record')})"
     )
-    return Unreadable(abbreviate(path), reason, SourceNotFound, advice)
+    return Unreadable(abbreviate(path), reason, SourceNotFound, advice=advice)

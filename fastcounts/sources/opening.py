@@ -168,7 +168,12 @@ def _is_zarr_file(path: Path) -> bool:
 
     Files with the suffixes of masks are not opened to find out: there may be very many.
     """
-    return path.suffix.lower() not in SUFFIXES and bool(zarr_roots(zip_names(path)))
+    if path.suffix.lower() in SUFFIXES:
+        return False
+    try:
+        return path.is_file() and bool(zarr_roots(zip_names(path)))
+    except (OSError, ValueError):
+        return False
 
 
 def _open_path(text: str, opening: Opening) -> Source:
@@ -269,11 +274,12 @@ def _open_glob(pattern: str, opening: Opening) -> Source:
     # a link that leads back up lets ** match one file under many names
     for match in dict.fromkeys(_local(match) for match in sorted(matches)):
         names = names_below(match, base) if match.is_relative_to(base) else match.parts[1:]
-        if match.is_dir() and not is_zarr_folder(match):
+        is_folder = match.is_dir()
+        if is_folder and not is_zarr_folder(match):
             if "**" not in pattern:  # which matches the files in it as well
                 opening.skip(match, "folder")
         elif opening.takes(names):
-            found.paths.append(match)
+            found.paths.append((match, is_folder))
     return _gather(found, opening, f"{pattern}: no mask matches", member)
 
 
@@ -291,10 +297,11 @@ def _gather(
     sources: list[Source] = []
     refused: list[Unreadable] = list(found.unreadable)
     for is_zarr, group in groupby(found.paths, key=_is_zarr_path):
+        paths = [path for path, _ in group]
         if not is_zarr:
-            sources.append(FileSource(list(group), "skip", opening, member))
+            sources.append(FileSource(paths, "skip", opening, member))
             continue
-        for path in group:
+        for path in paths:
             try:
                 sources.append(_zarr_at(path, opening))
             except (SourceError, LabelError) as error:
@@ -312,12 +319,10 @@ def _gather(
     return collection
 
 
-def _is_zarr_path(path: Path) -> bool:
+def _is_zarr_path(found: tuple[Path, bool]) -> bool:
     """Return whether this is a Zarr folder or a zip file of one; other folders were left out."""
-    try:
-        return path.is_dir() or (path.is_file() and _is_zarr_file(path))
-    except OSError:
-        return False
+    path, is_folder = found
+    return is_folder or _is_zarr_file(path)
 
 
 def _zarr_at(path: Path, opening: Opening) -> Source:
@@ -368,7 +373,7 @@ def _zarr_in_archive(archive: Path, member: str, opening: Opening) -> Source:
         listed = ", ".join(roots[:16])
         raise AmbiguousSource(
             f"{archive}: contains {len(roots)} Zarr arrays or groups: {listed}; name one as "
-            f"{archive}/{roots[0]}, or count all with all_arrays=True (--all in the shell)"
+            f"{archive}/{roots[0]}, or count all with {argument('all_arrays', True)}"
         )
     sources = [open_zarr(archive, every=opening.every, path=root) for root in roots]
     return sources[0] if len(sources) == 1 else Collection(sources)

@@ -128,17 +128,19 @@ class Unreadable(NamedTuple):
     name : its path.
     reason : why it cannot be counted.
     kind : the error that says so.
+    message : of that error, if it says more than name and reason.
     advice : what to do instead, if it was found and not named.
     """
 
     name: str
     reason: str
     kind: type[FastcountsError] = ReadError
+    message: str = ""
     advice: str = ""
 
     def error(self) -> FastcountsError:
         """Return the error that stops a count under ``on_error="raise"``."""
-        return self.kind(f"{self.name}: {self.reason}{self.advice}")
+        return self.kind((self.message or f"{self.name}: {self.reason}") + self.advice)
 
 
 def refuse(unreadable: Sequence[Unreadable]) -> FastcountsError:
@@ -147,7 +149,7 @@ def refuse(unreadable: Sequence[Unreadable]) -> FastcountsError:
     if not others:
         return first.error()
     more = f"; {len(others)} more cannot be counted either"
-    return first._replace(reason=first.reason + more).error()
+    return first._replace(advice=more + first.advice).error()
 
 
 class Way(NamedTuple):

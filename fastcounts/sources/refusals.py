@@ -125,6 +125,10 @@ _OBJECTS: tuple[tuple[str, str, str, str], ...] = (
     ("jax", "Array", "an array on a device", "np.asarray({it})"),
     ("jaxlib", "ArrayImpl", "an array on a device", "np.asarray({it})"),
     ("cupy", "ndarray", "an array on a device", "{it}.get()"),
+    ("dask", "Array", "a Dask array is not counted within a list or iterator",
+     "sum(map(fc.count, arrays))"),
+    ("xarray", "DataArray", "a DataArray is not counted within a list or iterator",
+     "sum(map(fc.count, arrays))"),
     ("h5py", "Dataset", "an array in an HDF5 file", "{it}[...]"),
     ("h5py", "Group", "it may contain several arrays; name one", "{it}['labels'][...]"),
     ("netCDF4", "Variable", "a variable in a netCDF file", "{it}[...]"),
@@ -165,6 +169,8 @@ def refuse_object(target: Any) -> str:
             one.__name__ == name and one.__module__.split(".")[0] == package
             for one in type(target).__mro__
         ):
+            if code.startswith("sum("):
+                return f"{kind}: {what}; count it with: {code}"
             expression = code.replace("{it}", _variable(name))
             return (
                 f"{kind}: is not counted directly ({what}); count it with: fc.count({expression})"

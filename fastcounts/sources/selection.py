@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastcounts.errors import OptionError
+from fastcounts.messages import argument
 from fastcounts.notices import Notice, note, warning
 
 __all__ = ["Opening", "Skipped", "abbreviate", "names_below", "read_patterns"]
@@ -61,8 +62,8 @@ def read_patterns(name: str, given: Any) -> tuple[str, ...]:
         isinstance(pattern, str) and pattern.strip("/") for pattern in patterns
     ):
         raise OptionError(
-            f"{name}: expected a pattern such as '*_labelIds.png', or a list of patterns, "
-            f"got {given!r}"
+            f"{argument(name)}: expected a pattern such as '*_labelIds.png', or a list of "
+            f"patterns, got {given!r}"
         )
     return tuple(patterns)
 
@@ -159,7 +160,8 @@ class Opening:
         if self.selects and not self._asked:
             name = "include" if self._include else "exclude"
             raise OptionError(
-                f"{name}: patterns select among files; the source is not a file, folder or glob"
+                f"{argument(name)}: patterns select among files; the source is not a file, "
+                "folder or glob"
             )
 
     def notices(self) -> Iterator[Notice]:
@@ -169,10 +171,12 @@ class Opening:
             if names:
                 shown = ", ".join(abbreviate(name) for name in names[:_SHOWN])
                 more = ", ..." if len(names) > _SHOWN else ""
-                yield note(f"skipped-{reason}", f"passed over {len(names)} {words}: {shown}{more}")
+                yield note(
+                    f"skipped-{reason}", f"passed over {words} ({len(names)}): {shown}{more}"
+                )
         if self._left_out:
             yield note(
-                "excluded", f"left out {self._left_out} files and folders by include and exclude"
+                "excluded", f"left out by include and exclude: {self._left_out} files or folders"
             )
         for name, patterns in (("include", self._include), ("exclude", self._exclude)):
             for pattern in patterns:
@@ -180,7 +184,7 @@ class Opening:
                     yield warning(
                         "pattern-unused",
                         f"{name}: no file matches {pattern!r}; patterns are compared with names "
-                        "and with paths relative to the folder, in upper and lower case",
+                        "and with paths relative to the folder; upper and lower case differ",
                     )
 
 
