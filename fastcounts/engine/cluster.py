@@ -199,7 +199,7 @@ def _client_of(scheduler: Any) -> Iterator[Client]:
     else:
         try:
             own = distributed.Client(scheduler, timeout="5s")
-        except (OSError, ValueError, TimeoutError) as error:
+        except (OSError, TypeError, ValueError, TimeoutError) as error:
             raise OptionError(
                 f"{argument('scheduler')}: nothing answers at {scheduler}: {error}"
             ) from None

@@ -23,11 +23,12 @@ from fastcounts.engine.collecting import Collector
 from fastcounts.engine.noticing import find_notices, report
 from fastcounts.engine.tallying import Partial, Policy, Tallier
 from fastcounts.engine.worker import inside_worker
-from fastcounts.errors import OptionError, UnsupportedSource
+from fastcounts.errors import FastcountsError, OptionError, ReadError, UnsupportedSource
 from fastcounts.grid import Box
 from fastcounts.messages import argument
 from fastcounts.plan import ArrayInfo, Block, Plan, make_plan, resolve_region
 from fastcounts.sources import Piece, Source
+from fastcounts.sources.port import one_line
 from fastcounts.version import __version__
 
 if TYPE_CHECKING:
@@ -135,7 +136,26 @@ def count_graph(
 
 
 def run_graph(graph: Delayed, scheduler: Any = None, workers: int | None = None) -> Counts:
-    """Compute a graph where the user's Dask computes, or where ``scheduler`` says."""
+    """Compute a graph where the user's Dask computes, or where ``scheduler`` says.
+
+    Raises
+    ------
+    ReadError
+        If the array cannot be computed; the cause is the error of the task.
+    """
+    try:
+        return _compute(graph, scheduler, workers)
+    except FastcountsError:
+        raise
+    except Exception as error:
+        kind, reason = type(error).__name__, one_line(error)
+        what = kind if reason == kind else f"{kind}: {reason}"
+        raise ReadError(
+            f"{_NAME}: it cannot be computed: {what}; compute the array itself to see where"
+        ) from error
+
+
+def _compute(graph: Delayed, scheduler: Any, workers: int | None) -> Counts:
     counts: Counts
     if scheduler is not None and hasattr(scheduler, "compute"):
         counts = scheduler.compute(graph).result()
@@ -218,12 +238,13 @@ def _tally(
 ) -> NDArray[np.object_]:
     """Count one block; the answer is one object, in an array of the block's rank."""
     place = block_id or ()
-    if isinstance(block, np.generic):
+    if isinstance(block, np.generic | bool | int | float):
         block = np.asarray(block)  # Dask lets blocks of no axes become scalars
     if not isinstance(block, np.ndarray):
         kind = f"{type(block).__module__}.{type(block).__qualname__}"
         raise UnsupportedSource(f"{_NAME}: block {place} is {kind}, and no NumPy array")
     dtype = check_label_dtype(block.dtype, f"{_NAME}: block {place}")
+    _check_shape(block.shape, place, context)
     answer = np.empty((1,) * block.ndim, object)
     if context.plan is None or context.starts is None:
         plan = _plan(block.shape, dtype, context.options, None, context.meaning)
@@ -240,6 +261,30 @@ def _tally(
         collector.add(partial)
     answer[(0,) * block.ndim] = collector
     return answer
+
+
+def _check_shape(shape: tuple[int, ...], place: tuple[int, ...], context: _Context) -> None:
+    """Refuse a block of another shape than the array declares: pixels would go uncounted.
+
+    Raises
+    ------
+    UnsupportedSource
+        Naming the block and both shapes.
+    """
+    declared: tuple[int | None, ...] = (None,) * len(context.offset)
+    if context.starts is not None:
+        declared = tuple(
+            starts[number + 1] - starts[number]
+            for starts, number in zip(context.starts, place, strict=True)
+        )
+    if len(shape) != len(declared) or any(
+        length not in (None, n) for n, length in zip(shape, declared, strict=True)
+    ):
+        wanted = f"({', '.join('?' if n is None else str(n) for n in declared)})"
+        raise UnsupportedSource(
+            f"{_NAME}: block {place} has shape {shape}, and the array declares {wanted}; state the "
+            "chunks that map_blocks makes (chunks=, drop_axis=, new_axis=)"
+        )
 
 
 def _partials(
