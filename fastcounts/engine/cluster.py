@@ -12,27 +12,30 @@ import logging
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version as installed_version
+from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any
 
 from fastcounts.classes import Options
 from fastcounts.engine.collecting import Collector
 from fastcounts.engine.events import Advanced, BlockFailed, Listener
 from fastcounts.engine.tallying import Partial, Policy, Tallier
-from fastcounts.engine.worker import out_of_the_way
+from fastcounts.engine.worker import out_of_the_way, worker_threads
 from fastcounts.errors import FastcountsError, MissingExtra, OptionError, ReadError, SourceError
 from fastcounts.messages import argument
 from fastcounts.plan import Plan, make_plan
 from fastcounts.sources import Source, open_source
+from fastcounts.sources.port import one_line
 from fastcounts.version import __version__
 
 if TYPE_CHECKING:
+    from dask.delayed import Delayed
     from distributed import Client, Future
 
-__all__ = ["Job", "client_of", "run_cluster", "run_scheduler"]
+__all__ = ["Job", "ShareAnswer", "client_of", "run_cluster", "run_scheduler", "share_graph"]
 
 _LOG = logging.getLogger("fastcounts")
 
@@ -60,6 +63,7 @@ class Job:
     target : what the source is opened from: a path, or an open Zarr array of a store that can be
         opened elsewhere.
     digest : of the plan, to notice a worker that sees other data.
+    memory : bytes that each worker process may read and count with, or None.
     run : unlike that of any other run, so that every run opens the source anew.
     """
 
@@ -74,10 +78,11 @@ class Job:
     keep_items: bool
     digest: str
     run: str
+    memory: int | None = None
 
 
 @dataclass
-class _Answer:
+class ShareAnswer:
     """What became of a share; ``collector`` is None where it is too large to come home."""
 
     pixels: int
@@ -87,8 +92,14 @@ class _Answer:
 
 
 @lru_cache(maxsize=4)
-def _opened(pickled: bytes) -> tuple[Job, Source, Plan]:
-    """The source and the plan of a job, opened once in a process."""
+def _open_job(pickled: bytes) -> tuple[Job, Source, Plan, BoundedSemaphore | None]:
+    """Open the source of a job, and plan its run within the memory of this process.
+
+    Returns
+    -------
+    The job, its source and its plan, and what lets as many threads read as the memory allows;
+    None if it is not limited.
+    """
     job: Job = pickle.loads(pickled)  # noqa: S301  it came from this run's own client
     source = open_source(
         job.target,
@@ -98,24 +109,63 @@ def _opened(pickled: bytes) -> tuple[Job, Source, Plan]:
         exclude=job.exclude,
     )
     source.confirm()
-    plan = make_plan(source.arrays, items=job.options.items, region=job.region)
+    plan = make_plan(
+        source.arrays,
+        items=job.options.items,
+        region=job.region,
+        workers=worker_threads(),
+        memory=job.memory,
+    )
     if plan.digest != job.digest:
         raise ReadError(
             f"{_name(source)}: this worker sees other data than the one that planned the run"
         )
-    return job, source, plan
+    if job.memory is None:
+        return job, source, plan, None
+    source.keep_within(plan.reading_bytes)
+    return job, source, plan, BoundedSemaphore(plan.workers)
+
+
+_OPENING = Lock()
+
+
+def _opened(pickled: bytes) -> tuple[Job, Source, Plan, BoundedSemaphore | None]:
+    """Return what `_open_job` gives, opened once in a process."""
+    with _OPENING:
+        return _open_job(pickled)
+
+
+def _pickled(job: Job) -> bytes:
+    """Return a job as it is sent to the workers.
+
+    Raises
+    ------
+    OptionError
+        If it cannot be sent.
+    """
+    try:
+        return pickle.dumps(job)
+    except Exception as error:  # noqa: BLE001  stores have errors of many kinds
+        raise OptionError(
+            f"{argument('scheduler')}: {type(job.target).__qualname__} cannot be sent to the "
+            f"workers: {one_line(error)}; count it in threads"
+        ) from None
 
 
 def _name(source: Source) -> str:
     return source.arrays[0].name if source.arrays else "source"
 
 
-def count_share(pickled: bytes, start: int, stop: int) -> tuple[Collector, _Answer]:
+def count_share(pickled: bytes, start: int, stop: int) -> tuple[Collector, ShareAnswer]:
     """Count the units from ``start`` to ``stop``; runs on a worker, in one of its threads."""
-    job, source, whole = _opened(pickled)
-    plan = replace(whole, share=(start, stop))
+    job, source, whole, turns = _opened(pickled)
+    with turns or nullcontext():
+        return _count_share(job, source, replace(whole, share=(start, stop)))
+
+
+def _count_share(job: Job, source: Source, plan: Plan) -> tuple[Collector, ShareAnswer]:
     collector = Collector(plan, job.options, job.keep_items)
-    answer = _Answer(0, [], None)
+    answer = ShareAnswer(0, [], None)
 
     def take(partial: Partial) -> None:
         if partial.failure is not None:
@@ -135,19 +185,19 @@ def count_share(pickled: bytes, start: int, stop: int) -> tuple[Collector, _Answ
     return collector, answer
 
 
-def _report(counted: tuple[Collector, _Answer], large: int) -> _Answer:
+def _report(counted: tuple[Collector, ShareAnswer], large: int) -> ShareAnswer:
     """The answer of a share, with its partial counts where they are small."""
     collector, answer = counted
     small = len(pickle.dumps(collector)) <= large
     return replace(answer, collector=collector if small else None)
 
 
-def _join(counted: list[tuple[Collector, _Answer]]) -> tuple[Collector, _Answer]:
+def _join(counted: list[tuple[Collector, ShareAnswer]]) -> tuple[Collector, ShareAnswer]:
     """Partial counts of several shares as one; what was given stays as it is."""
     joined = counted[0][0].blank()
     for collector, _ in counted:
         joined.join(collector)
-    return joined, _Answer(0, [], None)
+    return joined, ShareAnswer(0, [], None)
 
 
 def _visible(pickled: bytes) -> str:
@@ -226,7 +276,7 @@ def run_cluster(
         If a worker cannot open the source, or has no fastcounts of this version; named, before
         anything is read.
     """
-    pickled = pickle.dumps(job)
+    pickled = _pickled(job)
     workers = _check_workers(client, pickled)
     collector = Collector(plan, job.options, job.keep_items)
     run = _Run(client, pickled, plan)
@@ -273,7 +323,7 @@ class _Run:
         self._large_shares: list[Share] = []
         self.is_done = False
 
-    def answers(self) -> Iterator[_Answer]:
+    def answers(self) -> Iterator[ShareAnswer]:
         """What the shares came to, in the order in which they end."""
         from distributed import as_completed
 
@@ -283,7 +333,7 @@ class _Run:
         for report in arriving:
             counted, held = self._counted.pop(report)
             try:
-                answer: _Answer = report.result()
+                answer: ShareAnswer = report.result()
             except CancelledError:
                 self._lose(held)
             else:
@@ -339,6 +389,31 @@ class _Run:
             self._client.cancel([*self._counted, *under_way], force=True)
 
 
+_GRAPH_THREADS = 16
+"""Threads that the shares of a graph are cut for: where it will run is not known."""
+
+
+def share_graph(job: Job, plan: Plan) -> Delayed:
+    """Return the graph that counts a plan; computing it gives partial counts and failures."""
+    import dask
+
+    pickled = _pickled(job)
+    count, merge = dask.delayed(count_share, pure=True), dask.delayed(_merge, pure=True)
+    counted = [count(pickled, *share) for share in shares(plan, _GRAPH_THREADS)]
+    while len(counted) > 1:
+        counted = [merge(counted[n : n + _FAN_IN]) for n in range(0, len(counted), _FAN_IN)]
+    return counted[0]
+
+
+def _merge(counted: list[tuple[Collector, ShareAnswer]]) -> tuple[Collector, ShareAnswer]:
+    """Merge what several shares gave; the arguments are not changed."""
+    collector, answer = _join(counted)
+    answer.pixels = sum(one.pixels for _, one in counted)
+    answer.failures = [failure for _, one in counted for failure in one.failures]
+    answer.error = next((one.error for _, one in counted if one.error is not None), None)
+    return collector, answer
+
+
 def shares(plan: Plan, threads: int) -> Iterator[Share]:
     """Ranges of units that together are the plan's share: large first, small at the end."""
     start, stop = plan.share
@@ -378,7 +453,7 @@ def run_scheduler(
     """Count a plan with one of Dask's own schedulers, by name: synchronous, processes."""
     import dask
 
-    pickled = pickle.dumps(job)
+    pickled = _pickled(job)
     collector = Collector(plan, job.options, job.keep_items)
     tasks = [dask.delayed(count_share)(pickled, *share) for share in shares(plan, workers)]
     for counted, answer in dask.compute(*tasks, scheduler=scheduler, num_workers=workers):

@@ -18,7 +18,14 @@ import numpy as np
 
 from fastcounts.classes import Meaning, Options
 from fastcounts.counts import Counts
-from fastcounts.engine.cluster import Job, client_of, run_cluster, run_scheduler
+from fastcounts.engine.cluster import (
+    Job,
+    ShareAnswer,
+    client_of,
+    run_cluster,
+    run_scheduler,
+    share_graph,
+)
 from fastcounts.engine.collecting import Collector
 from fastcounts.engine.events import Advanced, BlockFailed, Finished, Listener, Notice, Started
 from fastcounts.engine.lazy import count_graph, is_dask_array, run_graph
@@ -126,7 +133,8 @@ def count(
         ``**`` stands for any number of folders.
     workers : threads; by default one for each processor that may be used.
     memory : the budget of this process, in bytes or as text such as ``"512MB"``, for what is read,
-        fetched ahead and counted; the interpreter and its libraries come on top.
+        fetched ahead and counted; the interpreter and its libraries come on top.  On a Dask
+        cluster it is the budget of each worker process, whatever the number of its threads.
     scheduler : where to count: None (a Dask array where Dask computes, everything else in threads),
         ``"threads"``, ``"dask"`` (the active client), a ``distributed.Client``, the address of a
         scheduler, ``"local"`` (a cluster on this machine, for this count), or the name of one of
@@ -196,8 +204,12 @@ def count_delayed(
     items: int | str = "auto",
     keep_items: bool = False,
     region: Any = None,
+    missing: str = "fill",
+    forbidden: str = "raise",
+    on_error: str = "raise",
     nodata: str = "auto",
     strict: bool = False,
+    memory: int | str | None = None,
 ) -> Delayed:
     """The count of a Dask array as a ``Delayed``, to be part of a larger graph.
 
@@ -207,6 +219,10 @@ def count_delayed(
         of a stored Zarr array those of that array do.
     ignore, classes, items, keep_items, region, nodata, strict : as for :func:`count`; what
         :func:`count` would warn of is in the provenance of the counts.
+    missing, forbidden, on_error : as for :func:`count`, if the array is a stored Zarr array that
+        other processes can open.  Its chunks are then read without Dask's graph.  The blocks of
+        other Dask arrays are made by Dask: none is missing, and an error stops the graph.
+    memory : for a stored array, the budget of each process that counts; see :func:`count`.
 
     Returns
     -------
@@ -217,6 +233,8 @@ def count_delayed(
     ------
     UnsupportedSource
         If it is no Dask array, or its elements cannot be labels.
+    OptionError
+        If an argument is wrong, or is only possible for stored arrays.
 
     Examples
     --------
@@ -227,15 +245,28 @@ def count_delayed(
     [24]
     """
     request = Request.parse(
-        array, ignore=ignore, classes=classes, items=items, nodata=nodata, strict=strict
+        array,
+        ignore=ignore,
+        classes=classes,
+        items=items,
+        keep_items=keep_items,
+        missing=missing,
+        forbidden=forbidden,
+        on_error=on_error,
+        nodata=nodata,
+        strict=strict,
+        memory=memory,
     )
     request = _along_dimensions(request)
     array, meaning = _bare(array, request.options)
     if not is_dask_array(array):
         raise UnsupportedSource(f"{type(array).__qualname__}: count_delayed takes a Dask array")
+    if stored := stored_array(array, region, meaning, request.options):
+        target, part, meaning = stored
+        if not _is_in_this_process(target):
+            return _stored_graph(request.about(target, region=part, meaning=meaning))
     request = request.along((), "a Dask array", array.ndim)
-    if stored := stored_array(array, None, meaning, request.options):
-        *_, meaning = stored
+    _refuse_memory(request)
     return count_graph(
         array,
         request.options,
@@ -244,6 +275,58 @@ def count_delayed(
         region=region,
         meaning=meaning,
     )
+
+
+def _stored_graph(request: Request) -> Delayed:
+    """Return the graph that counts a stored array, share by share, without Dask's own graph."""
+    import dask
+
+    source = request.open()
+    request = request.along_source(source)
+    plan = prepare(request, source)
+    if not plan.pixels:
+        return dask.delayed(_count_nothing, pure=True)(request)
+    counted = share_graph(_job(request, plan), plan)
+    about = request.about(None)
+    return dask.delayed(_finish_shares, pure=True)(counted, plan, about, list(source.notices))
+
+
+def _count_nothing(request: Request) -> Counts:
+    """Count an array or region without pixels, which needs no shares."""
+    return _run_source(request, request.open(), _nobody)
+
+
+def _finish_shares(
+    counted: tuple[Collector, ShareAnswer], plan: Plan, request: Request, notices: list[Notice]
+) -> Counts:
+    """Make counts of what all shares of a graph gave."""
+    partial, answer = counted
+    if answer.error is not None:
+        raise answer.error
+    collector = Collector(plan, request.options, request.keep_items)
+    collector.join(partial)
+    run = _provenance(plan, None, None, datetime.now(UTC), 0.0, answer.failures)
+    del run["seconds"], run["workers"]
+    counts = _with_run(collector, run, request)
+    return _finish(counts, plan, run, notices, request, _nobody)
+
+
+def _with_run(collector: Collector, run: dict[str, Any], request: Request) -> Counts:
+    """Return the counts of a collector, and add to its provenance what only that knows."""
+    if collector.forbidden:
+        run["forbidden"] = collector.forbidden
+    if declared := collector.declared_nodata(confirmed=request.policy.nodata == "metadata"):
+        run["nodata"] = declared
+    return collector.finish({"runs": [run]})
+
+
+def _refuse_memory(request: Request) -> None:
+    """Refuse a budget for blocks that Dask makes and holds."""
+    if request.memory is not None:
+        raise OptionError(
+            "memory: the blocks of a Dask array are made and held by Dask; rechunk the array to "
+            "smaller blocks, and limit the workers with memory_limit= of distributed"
+        )
 
 
 def run(request: Request, progress: Listener | None = None) -> Counts:
@@ -388,6 +471,7 @@ def _run_lazy(request: Request, tell: Listener) -> Counts:
     request = request.along((), "a Dask array", request.target.ndim)
     if request.part is not None:
         raise OptionError("part: the blocks of a Dask array cannot be shared out; slice it instead")
+    _refuse_memory(request)
     graph = count_graph(
         request.target,
         request.options,
@@ -448,11 +532,7 @@ def _count(request: Request, source: Source, tell: Listener) -> tuple[Counts, Pl
     seconds = time.perf_counter() - clock
     tell(Finished(plan.pixels, seconds))
     run = _provenance(plan, source, request.part, begun, seconds, failures)
-    if collector.forbidden:
-        run["forbidden"] = collector.forbidden
-    if declared := collector.declared_nodata(confirmed=request.policy.nodata == "metadata"):
-        run["nodata"] = declared
-    return collector.finish({"runs": [run]}), plan, run
+    return _with_run(collector, run, request), plan, run
 
 
 def _finish(
@@ -479,7 +559,22 @@ def _execute(
     scheduler = request.scheduler
     if not plan.pixels or scheduler in (None, "threads"):
         return _run_threads(request, source, plan, failures, tell)
-    job = Job(
+    job = _job(request, plan)
+    if scheduler in _DASK_NAMES:
+        return run_scheduler(scheduler, job, plan, failures, tell, request.threads)
+    with client_of(scheduler) as client:
+        return run_cluster(client, job, plan, failures, tell)
+
+
+def _job(request: Request, plan: Plan) -> Job:
+    """Return what a worker needs to know to count a share of the plan.
+
+    Raises
+    ------
+    OptionError
+        If the source is in the memory of this process.
+    """
+    return Job(
         target=_reopenable(request.target),
         source_id=request.source_id,
         every=request.every,
@@ -491,11 +586,17 @@ def _execute(
         keep_items=request.keep_items,
         digest=plan.digest,
         run=uuid4().hex,
+        memory=request.memory,
     )
-    if scheduler in _DASK_NAMES:
-        return run_scheduler(scheduler, job, plan, failures, tell, request.threads)
-    with client_of(scheduler) as client:
-        return run_cluster(client, job, plan, failures, tell)
+
+
+def _is_in_this_process(target: Any) -> bool:
+    """Return whether a Zarr array cannot be opened by another process."""
+    try:
+        _reopenable(target)
+    except OptionError:
+        return True
+    return False
 
 
 def _reopenable(target: Any) -> Any:
@@ -553,7 +654,7 @@ def _run_threads(
 
 def _provenance(
     plan: Plan,
-    source: Source,
+    source: Source | None,
     part: tuple[int, int] | None,
     begun: datetime,
     seconds: float,
@@ -572,8 +673,8 @@ def _provenance(
         "seconds": round(seconds, 6),
         "workers": plan.workers,
         "nodata_labels": sorted({n for info in plan.arrays for n in info.meaning.nodata})[:8],
-        "skipped": len(source.skipped),
-        "chunks": source.chunks_met(),
+        "skipped": 0 if source is None else len(source.skipped),
+        "chunks": {} if source is None else source.chunks_met(),
         "failures": [
             {
                 "name": failure.name,

@@ -182,6 +182,10 @@ def _check(array: da.Array, policy: Policy) -> None:
         raise OptionError(
             f"{argument('missing')}: a {_NAME} does not tell missing chunks from others"
         )
+    if policy.forbidden != "raise":
+        raise OptionError(
+            f"{argument('forbidden')}: the blocks of a {_NAME} are made by Dask; an error stops it"
+        )
     if policy.on_error != "raise":
         raise OptionError(
             f"{argument('on_error')}: the blocks of a {_NAME} are made by Dask; an error stops it"

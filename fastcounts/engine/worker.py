@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["inside_worker", "out_of_the_way"]
+__all__ = ["inside_worker", "out_of_the_way", "worker_threads"]
 
 
 def inside_worker() -> bool:
@@ -19,6 +19,13 @@ def inside_worker() -> bool:
     except ValueError:
         return False
     return True
+
+
+def worker_threads() -> int:
+    """Return how many threads run tasks of Dask workers in this process, and at least 1."""
+    module = sys.modules.get("distributed.worker")
+    workers = list(module.Worker._instances) if module is not None else []
+    return max(sum(int(worker.state.nthreads) for worker in workers), 1)
 
 
 @contextmanager
