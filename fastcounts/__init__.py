@@ -14,6 +14,7 @@ from fastcounts.version import __version__
 
 if TYPE_CHECKING:
     from fastcounts import diagnostics, export, solvers
+    from fastcounts.class_files import load_classes
     from fastcounts.counts import Counts, load
     from fastcounts.diagnostics import advise
     from fastcounts.engine import count, count_delayed
@@ -35,6 +36,7 @@ __all__ = [
     "errors",
     "export",
     "load",
+    "load_classes",
     "schemes",
     "solve",
     "solvers",
@@ -49,6 +51,7 @@ _HOMES = {
     "count": "fastcounts.engine",
     "count_delayed": "fastcounts.engine",
     "load": "fastcounts.counts",
+    "load_classes": "fastcounts.class_files",
     "schemes": "fastcounts.solvers",
     "solve": "fastcounts.solvers",
 }

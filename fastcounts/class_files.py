@@ -19,10 +19,10 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Any, NamedTuple
 
-from fastcounts.errors import FormatError, OptionError
+from fastcounts.errors import FormatError, OptionError, SourceNotFound
 from fastcounts.files import once
 
-__all__ = ["read_class_file", "read_class_text", "understand"]
+__all__ = ["load_classes", "read_class_file", "read_class_text", "understand"]
 
 Names = list[str] | dict[int, str | None]
 """Names of the labels 0, 1, ..., or a name per label."""
@@ -57,6 +57,32 @@ class _Line(NamedTuple):
 
     number: int
     text: str
+
+
+def load_classes(path: str | os.PathLike[str]) -> dict[int, str | None]:
+    """Read the names of the classes from a file, in one of the shapes of ``docs/classes.md``.
+
+    Parameters
+    ----------
+    path : a JSON, YAML, TOML, CSV or text file.
+
+    Returns
+    -------
+    The name of each label, by label in ascending order; None for a class without a name.  Pass it
+    as ``classes`` to :func:`fastcounts.count`, which also takes the path itself.
+
+    Raises
+    ------
+    SourceNotFound
+        If there is no such file.
+    OptionError
+        If the file has none of these shapes, or could mean two things; names the line.
+    """
+    if not Path(path).exists():
+        raise SourceNotFound(f"{path}: there is no such file")
+    found = read_class_file(path)
+    names = found if isinstance(found, dict) else dict(enumerate(found))
+    return dict(sorted(names.items()))
 
 
 def read_class_file(path: str | os.PathLike[str]) -> Names:

@@ -32,6 +32,7 @@ __all__ = [
     "check_label_range",
     "comparable",
     "concatenate_labels",
+    "is_number",
     "join_names",
     "labels_from_integers",
     "read_label",
@@ -218,7 +219,7 @@ def as_integer(value: Any, what: str) -> int:
         raise OptionError(f"{what}: expected a whole number, got {shown(value)}") from None
 
 
-def _is_number(text: Any) -> bool:
+def is_number(text: Any) -> bool:
     """Return whether text is a number that could be meant: Python refuses thousands of digits."""
     return isinstance(text, str) and re.fullmatch(r"-?[0-9]{1,40}", text.strip()) is not None
 
@@ -256,7 +257,7 @@ class Classes:
             return classes
         if isinstance(classes, str | os.PathLike):
             text = os.fspath(classes)
-            classes = int(text) if _is_number(text) else _understood(read_class_file, text)
+            classes = int(text) if is_number(text) else _understood(read_class_file, text)
         if isinstance(classes, list) and any(isinstance(one, Mapping) for one in classes):
             classes = _understood(understand, classes, "")
         if isinstance(classes, Mapping):
@@ -462,7 +463,7 @@ class Options:
             ignore = ignore.ravel().tolist()
         elif isinstance(ignore, str | bytes) or not isinstance(ignore, Iterable):
             ignore = (ignore,)
-        labels = [int(label) if _is_number(label) else label for label in ignore]
+        labels = [int(label) if is_number(label) else label for label in ignore]
         ignored = tuple(sorted({as_integer(label, argument("ignore")) for label in labels}))
         labels_from_integers(ignored)
         parsed = Classes.parse(classes)

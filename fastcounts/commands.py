@@ -86,6 +86,22 @@ def _output(path: str | None) -> Output:
     return output
 
 
+def _counts_outputs(output: str | None, item_table: str | None) -> tuple[Output, Output | None]:
+    """Check where counts and the table of their images are written."""
+    place = _output(output)
+    place.check_suffix((*COUNTS_SUFFIXES, ".csv"), "counts")
+    if item_table is None:
+        return place, None
+    table = Output(item_table, "--item-table")
+    if not table.is_file:
+        raise OptionError("--item-table: give a file; standard output shows the counts")
+    table.check_suffix((".csv",), "tables of images")
+    if place.is_file and place.real == table.real:
+        raise OptionError(f"--item-table {item_table}: is the file of -o; name another")
+    click.get_current_context().meta["outputs"].append(table)
+    return place, table
+
+
 def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options that every command has."""
     function = click.option("--debug", is_flag=True, hidden=True, expose_value=False)(function)
@@ -101,7 +117,14 @@ _OUTPUT = click.option(
     "-o",
     "--output",
     metavar="FILE|-",
-    help="Write the counts (.json or .npz); - is JSON on standard output.",
+    help="Write the counts (.json, .npz), or a table with a row per class (.csv); - is JSON on "
+    "standard output.",
+    shell_complete=_complete_files,
+)
+_ITEM_TABLE = click.option(
+    "--item-table",
+    metavar="FILE",
+    help="Write a table with a row per image and a column per class (.csv).",
     shell_complete=_complete_files,
 )
 
@@ -142,7 +165,7 @@ def _print_json(data: Any) -> None:
     context_settings=_SETTINGS,
     epilog=_examples(
         "fastcounts count masks/ --ignore 255 --classes names.csv -o counts.json",
-        "fastcounts count 'masks/*.png' --ignore 255",
+        "fastcounts count 'masks/*.png' --ignore 255 -o classes.csv --item-table images.csv",
         "fastcounts count labels.zarr --items 0 --part 0/8 -o part0.json",
         "fastcounts count labels.zarr -o - | fastcounts solve - --scheme equal_cost",
     ),
@@ -189,16 +212,29 @@ def _print_json(data: Any) -> None:
 @click.option("--part", metavar="i/N", help="Count the i-th of N shares, from 0.")
 @click.option("--source-id", metavar="NAME", help="The data's name wherever it lies.")
 @_OUTPUT
+@_ITEM_TABLE
 @_common
-def count(sources: tuple[str, ...], as_json: bool, output: str | None, **given: Any) -> int:
+def count(
+    sources: tuple[str, ...],
+    as_json: bool,
+    output: str | None,
+    item_table: str | None,
+    **given: Any,
+) -> int:
     """Count the pixels of every class in SOURCE...: files, folders, globs, Zarr arrays."""
-    request = _request(sources, given)
-    place = _output(output)
-    place.check_suffix(COUNTS_SUFFIXES, "counts")
+    place, table = _counts_outputs(output, item_table)
+    if place.suffix == ".csv" and given["keep_items"] and table is None:
+        raise OptionError(
+            f"-o {output}: has a row per class, and would lose the images of --keep-items; save "
+            "the counts as .json or .npz, or write the images with --item-table FILE"
+        )
+    request = _request(sources, given | {"keep_items": given["keep_items"] or table is not None})
     check_not_a_source(place, sources)
+    if table is not None:
+        check_not_a_source(table, sources, "--item-table")
     with console.progress_bar(quiet=as_json) as progress:
         counts = run(request, progress)
-    _write_counts(counts, place, as_json)
+    _write_counts(counts, place, as_json, table)
     for notice in counts.provenance["runs"][0].get("notices", []):
         prefix = "warning: " if notice["severity"] == "warning" else ""
         _note(prefix + notice["message"])
@@ -207,19 +243,23 @@ def count(sources: tuple[str, ...], as_json: bool, output: str | None, **given: 
     return _failures(counts)
 
 
-def _write_counts(counts: Counts, output: Output, as_json: bool) -> None:
+def _write_counts(
+    counts: Counts, output: Output, as_json: bool, item_table: Output | None = None
+) -> None:
     """Save counts and print them; those that cannot be saved are printed before the error."""
-    if output.path is None or output.is_stdout:
-        _show_counts(counts, as_json or output.is_stdout)
-        return
     try:
-        counts.save(output.path)
+        if output.path is not None and output.suffix == ".csv":
+            write_whole(output.path, counts.to_csv().encode())
+        elif output.path is not None and output.is_file:
+            counts.save(output.path)
+        if item_table is not None and item_table.path is not None:
+            write_whole(item_table.path, counts.to_csv(items=True).encode())
     except OutputError:
         if sys.stdout.writable():
-            _show_counts(counts, as_json)
+            _show_counts(counts, as_json or output.is_stdout)
         raise
-    if sys.stdout.writable():
-        _show_counts(counts, as_json)
+    if not output.is_file or sys.stdout.writable():
+        _show_counts(counts, as_json or output.is_stdout)
 
 
 def _show_counts(counts: Counts, as_json: bool) -> None:
@@ -480,22 +520,34 @@ def schemes(as_json: bool) -> None:
     "counts", nargs=-1, required=True, metavar="COUNTS...", shell_complete=_complete_files
 )
 @_OUTPUT
+@_ITEM_TABLE
 @click.option("--partial", is_flag=True, help="Accept that parts are not there yet.")
 @_common
-def merge(counts: tuple[str, ...], output: str | None, partial: bool, as_json: bool) -> int:
+def merge(
+    counts: tuple[str, ...],
+    output: str | None,
+    item_table: str | None,
+    partial: bool,
+    as_json: bool,
+) -> int:
     """Add up COUNTS...: parts of one run, or counts of different sources.
 
     The output may be one of COUNTS: all are read before it is written.
     """
-    place = _output(output)
-    place.check_suffix(COUNTS_SUFFIXES, "counts")
-    check_not_a_source(place, [])
+    place, table = _counts_outputs(output, item_table)
+    for one in (place, table):
+        if one is not None:
+            check_not_a_source(one, [], "-o" if one is place else "--item-table")
     merged: Counts = reduce(add, map(read_counts, counts))
+    if table is not None and merged.item_table is None:
+        raise OptionError(
+            "--item-table: the counts have no table of images; count each part with --keep-items"
+        )
     if merged.incomplete and not partial:
         raise IncompleteCounts(
             f"{merged.incomplete}; --partial accepts that they are not there yet"
         )
-    _write_counts(merged, place, as_json)
+    _write_counts(merged, place, as_json, table)
     return _failures(merged)
 
 

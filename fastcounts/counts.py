@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from fastcounts.classes import (
     as_integer,
     as_labels,
     check_label_range,
+    is_number,
     join_names,
     labels_from_integers,
     read_labels,
@@ -47,17 +48,19 @@ from fastcounts.errors import (
     MissingExtra,
     OptionError,
     SourceNotFound,
+    UnknownClass,
 )
 from fastcounts.files import once, whole_number, whole_numbers, write_whole
 from fastcounts.items import ItemTable, OpenItem
 from fastcounts.ledger import MOST_PIXELS, Ignored, Ledger
-from fastcounts.messages import argument
+from fastcounts.messages import argument, shown
 from fastcounts.presence import Presence, PresenceSums
+from fastcounts.tabular import classes_csv, column_names, counts_html, items_csv
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Counts", "load", "parse"]
+__all__ = ["Counts", "from_mapping", "load", "parse"]
 
 FORMAT_VERSION = 1
 _COLUMNS = ("pixels", "presence", "presence_pixels", "presence_pixels_total")
@@ -69,6 +72,9 @@ _TABLE_ARRAYS = ("source", "items", "offsets", "labels", "pixels")
 
 _MAX_PARTS = 1 << 16
 """Parts of a run whose numbers are looked up to name those that are missing."""
+
+_MAX_NAMED = 8
+"""Labels or names that an error lists."""
 
 _DERIVED: Pixels = np.empty(0, np.int64)
 """Stands for ``unplaced`` where it is not given."""
@@ -84,6 +90,12 @@ class Counts:
 
     A value: its arrays are read-only, and ``+`` and ``-`` make new ones.  ``sum(parts)`` works,
     and merging all parts of a run equals the run.
+
+    Counts can be read like a mapping from label to pixels: ``counts[0]`` and ``counts["road"]`` are
+    the pixels of a class, ``len(counts)`` is the number of classes, ``for label in counts`` yields
+    their labels in ascending order, and ``"road" in counts`` says whether there is such a class.
+    :meth:`as_dict` makes a dict of it.  ``bool(counts)`` is always True: Counts without classes may
+    still contain pixels, see ``counts.ledger.total``.
 
     Attributes
     ----------
@@ -117,7 +129,11 @@ class Counts:
     >>> counts = fc.Counts.from_pixels({0: 12, 1: 7}, ignored={255: 3})
     >>> (counts + counts).pixels.tolist()
     [24, 14]
+    >>> counts[1], len(counts), 255 in counts, counts.as_dict()
+    (7, 2, False, {0: 12, 1: 7})
     """
+
+    __array_ufunc__ = None  # without it, numpy.int64(0) + counts would add to the labels
 
     labels: Labels = field(default_factory=_empty)
     pixels: Pixels = field(default_factory=_empty)
@@ -288,6 +304,75 @@ class Counts:
             )
         return None
 
+    # ---- reading like a mapping ----
+
+    def __len__(self) -> int:
+        return int(self.labels.size)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.labels.tolist())
+
+    def __contains__(self, key: object) -> bool:
+        return bool(self._find(key))
+
+    def __getitem__(self, key: int | str) -> int:
+        found = self._find(key)
+        if len(found) != 1:
+            raise UnknownClass(_unknown_class(self, key, found))
+        return int(self.pixels[self._rows[found[0]]])
+
+    @cached_property
+    def _rows(self) -> dict[int, int]:
+        """The row of each class, by label."""
+        return {label: row for row, label in enumerate(self.labels.tolist())}
+
+    def _find(self, key: object) -> list[int]:
+        """Return the classes that a label or name stands for: none, one, or several of one name."""
+        if isinstance(key, str):
+            return [label for label, name in self.names.items() if name == key]
+        try:
+            label = as_integer(key, "label")
+        except OptionError:
+            return []
+        if self.options.classes is not None:
+            label = self.options.classes.representatives.get(label, label)
+        return [label] if label in self._rows else []
+
+    def as_dict(self, *, names: bool = False) -> dict[Any, int]:
+        """Return the pixels of each class as Python integers, by label.
+
+        Parameters
+        ----------
+        names : whether the keys are the names; a class without a name keeps its label as key.
+
+        Raises
+        ------
+        OptionError
+            If ``names`` is set and two classes have one name.
+
+        Examples
+        --------
+        >>> import fastcounts as fc
+        >>> counts = fc.Counts.from_pixels({0: 12, 1: 7}, classes=["road", "car"])
+        >>> counts.as_dict(), counts.as_dict(names=True)
+        ({0: 12, 1: 7}, {'road': 12, 'car': 7})
+        """
+        pixels: dict[Any, int] = dict(zip(self.labels.tolist(), self.pixels.tolist(), strict=True))
+        if not names:
+            return pixels
+        named = self.names
+        found: dict[str, int] = {}
+        for label, name in named.items():
+            if (first := found.setdefault(name, label)) != label:
+                raise OptionError(
+                    f"names=True: labels {first} and {label} are both called {shown(name)}; use "
+                    "the labels, or name the classes when counting with classes="
+                )
+        return {named.get(label, label): number for label, number in pixels.items()}
+
     # ---- algebra ----
 
     def _is_identity(self) -> bool:
@@ -361,7 +446,7 @@ class Counts:
         return list(items.values())
 
     def __radd__(self, other: object) -> Counts:
-        if isinstance(other, int) and other == 0:
+        if isinstance(other, int | np.integer) and other == 0:
             return self
         return NotImplemented
 
@@ -458,24 +543,38 @@ class Counts:
             f"{self.labels.size} labels ({shown}{more})>"
         )
 
-    def _repr_html_(self) -> str | None:
-        try:
-            return str(self.to_pandas().to_html())
-        except MissingExtra:
-            return None  # a notebook shows the plain text
+    def _repr_html_(self) -> str:
+        return counts_html(self)
 
-    def to_pandas(self) -> pd.DataFrame:
-        """One row a class: name, pixels, frequency, presence.
+    def to_pandas(self, *, items: bool = False) -> pd.DataFrame:
+        """Return a table with a row per class: name, pixels, frequency, presence.
+
+        Parameters
+        ----------
+        items : whether to return the table of the images instead: a row per image, with its source
+            and its number in it as the index, and a column of pixels per class.  A column is called
+            as its class, or by its label if the class has no name or not one of its own.  The
+            counts need their table of items: count with ``keep_items=True``.  Ignored labels have
+            no column; see :meth:`fastcounts.items.ItemTable.dense` for those.
 
         Raises
         ------
+        OptionError
+            If ``items`` is set and the counts have no table of items.
         MissingExtra
             If pandas is not installed.
         """
+        table = self._kept_items() if items else None
         try:
             import pandas as pd
         except ImportError:
             raise MissingExtra("a pandas table of counts", "report") from None
+        if table is not None:
+            keys = pd.MultiIndex.from_arrays(
+                [[key.source for key in table.keys], table.items], names=["source", "item"]
+            )
+            columns = pd.Index(column_names(self), dtype=object, name="class")
+            return pd.DataFrame(table.dense(self.labels.tolist()), index=keys, columns=columns)
         return pd.DataFrame(
             {
                 "name": [self.names.get(label, "") for label in self.labels.tolist()],
@@ -484,6 +583,42 @@ class Counts:
             },
             index=pd.Index(self.labels, name="label"),
         )
+
+    def to_csv(self, *, items: bool = False) -> str:
+        """Return a table of the counts as CSV text.
+
+        The text is for spreadsheets and other tools, and does not contain the ledger: save counts
+        as JSON or NPZ to load or merge them.
+
+        Parameters
+        ----------
+        items : whether the rows are images, with their pixels per class, and not classes; see
+            :meth:`to_pandas`.
+
+        Raises
+        ------
+        OptionError
+            If ``items`` is set and the counts have no table of items.
+
+        Examples
+        --------
+        >>> import fastcounts as fc
+        >>> counts = fc.Counts.from_pixels({0: 12, 1: 4}, classes=["road", "car"])
+        >>> print(counts.to_csv())
+        label,name,pixels,share,presence,presence_pixels,presence_pixels_total
+        0,road,12,0.75,0,0,0
+        1,car,4,0.25,0,0,0
+        <BLANKLINE>
+        """
+        return items_csv(self, self._kept_items()) if items else classes_csv(self)
+
+    def _kept_items(self) -> ItemTable:
+        """Return the table of items; raises OptionError if the counts have none."""
+        if self.item_table is None:
+            raise OptionError(
+                "items=True: the counts have no table of items; count with keep_items=True"
+            )
+        return self.item_table
 
     # ---- files ----
 
@@ -739,6 +874,34 @@ def spread(
     return sum_by_label([options.classes.labels, folded], [[zeros, column] for column in columns])
 
 
+def _unknown_class(counts: Counts, key: object, found: Sequence[int]) -> str:
+    """Return why a key is not that of one class, and which keys there are."""
+    if len(found) > 1:
+        return f"labels {_listed(found)} are all called {shown(key)}; use one of the labels"
+    if isinstance(key, str):
+        names = list(map(repr, counts.names.values()))
+        known = f"the names are {_listed(names)}" if names else "the classes have no names"
+        return f"no class is called {shown(key)}; {known}, and the labels are {_labels_of(counts)}"
+    for name in ("ignored", "unexpected"):
+        if isinstance(key, int | np.integer) and int(key) in getattr(counts.ledger, name):
+            return (
+                f"label {key} is {name} and not a class; its pixels are "
+                f"counts.ledger.{name}[{key}].pixels"
+            )
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        return f"label {shown(int(key))} is not a class; the labels are {_labels_of(counts)}"
+    return f"expected the label or the name of a class, got {shown(key)}"
+
+
+def _labels_of(counts: Counts) -> str:
+    return _listed(counts.labels.tolist()) or "none"
+
+
+def _listed(values: Sequence[object]) -> str:
+    more = f", ... ({len(values)} in all)" if len(values) > _MAX_NAMED else ""
+    return ", ".join(map(str, values[:_MAX_NAMED])) + more
+
+
 def _check_runs(provenance: Any) -> None:
     """Refuse a provenance that cannot be joined to another, or whose failures cannot be named."""
     if not isinstance(provenance, Mapping):
@@ -821,6 +984,34 @@ def _is_part(part: Any) -> bool:
 
 def _join_provenance(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
     return {"runs": [*left.get("runs", []), *right.get("runs", [])]}
+
+
+def from_mapping(pixels: Mapping[Any, int]) -> Counts:
+    """Make counts of the pixels of each class.
+
+    Parameters
+    ----------
+    pixels : by label, or by name: names are those of the labels 0, 1, ... in this order.  A key
+        that is a number in text, as in JSON, is a label.
+
+    Raises
+    ------
+    OptionError
+        If labels and names are mixed, or a label is given twice.
+    """
+    texts = [key for key in pixels if isinstance(key, str)]
+    numbers = [key for key in pixels if not isinstance(key, str) or is_number(key)]
+    if texts and not numbers:
+        return Counts.from_pixels(dict(enumerate(pixels.values())), classes=texts)
+    if len(numbers) < len(pixels):
+        name = next(key for key in texts if not is_number(key))
+        raise OptionError(
+            f"pixels: {shown(numbers[0])} is a label and {shown(name)} is a name; give one of them"
+        )
+    labels = {int(key) if isinstance(key, str) else key: number for key, number in pixels.items()}
+    if len(labels) < len(pixels):
+        raise OptionError("pixels: a label is given twice, spelled differently")
+    return Counts.from_pixels(labels)
 
 
 def _given(

@@ -7,6 +7,7 @@
     ├── MemoryBudgetError (MemoryError)        the budget cannot hold one block
     ├── MissingExtra (ImportError)             an optional library is not installed
     ├── OutputError (OSError)                  the result cannot be written: the disk is full
+    ├── UnknownClass (KeyError)                counts have no such class, or several of one name
     ├── SourceError                            masks that cannot be read
     │   ├── SourceNotFound (FileNotFoundError) nothing is there
     │   ├── UnsupportedSource (TypeError)      what is there holds no labels
@@ -71,6 +72,7 @@ __all__ = [
     "SourceNotFound",
     "StrictError",
     "UnexpectedLabel",
+    "UnknownClass",
     "UnknownScheme",
     "UnsupportedSource",
 ]
@@ -121,6 +123,19 @@ class MissingExtra(FastcountsError, ImportError):
 
 class OutputError(FastcountsError, OSError):
     """The result cannot be written: the disk is full, or standard output is closed."""
+
+
+class UnknownClass(FastcountsError, KeyError):
+    """Counts have no class of that label or name, or several of that name."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:  # KeyError would put the message in quotes
+        return in_python(str(self.args[0]))
+
+    def shell_message(self) -> str:
+        """Return the message with arguments named as options of the command line."""
+        return in_shell(str(self.args[0]))
 
 
 class SourceError(FastcountsError):

@@ -192,6 +192,11 @@ def _csv_counts(content: bytes, name: str) -> Counts:
         raise FormatError(f"{name}: no CSV: {error}") from None
     numbered = [(number, row) for number, row in enumerate(rows, 1) if any(row)]
     columns, width = {"label": 0, "pixels": 1}, 2
+    if numbered and [word.lower() for word in numbered[0][1][:2]] == ["source", "item"]:
+        raise FormatError(
+            f"{name}: its rows are images; give the counts of the classes, which 'fastcounts "
+            "count' writes with -o"
+        )
     if numbered and _is_header(numbered[0][1]):
         words = [word.lower() for word in numbered.pop(0)[1]]
         if {"label", "pixels"} <= set(words):

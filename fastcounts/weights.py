@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,10 @@ import numpy.typing as npt
 from fastcounts.classes import MOST_CLASSES
 from fastcounts.errors import AbsentClass, OptionError, SolveError
 from fastcounts.messages import argument, variants
+from fastcounts.tabular import weights_html
+
+if TYPE_CHECKING:
+    import pandas as pandas_library  # noqa: ICN001
 
 __all__ = [
     "ABSENT_POLICIES",
@@ -569,6 +573,9 @@ class Weights:
         more = ", ..." if len(self) > 8 else ""
         return f"Weights({self.convention()}; {{{shown}{more}}})"
 
+    def _repr_html_(self) -> str:
+        return weights_html(self)
+
     def _pairs(self) -> Iterable[tuple[int, float]]:
         return zip(self.labels.tolist(), self.values.tolist(), strict=True)
 
@@ -705,6 +712,12 @@ class Weights:
         SolveError : a weight that no float32 holds.
         """
         return single_precision(self.dense(num_classes, order=order))
+
+    def to_pandas(self) -> pandas_library.DataFrame:
+        """Return a table with a row per class; see :func:`fastcounts.export.frame`."""
+        from fastcounts import export
+
+        return export.frame(self)
 
     def lookup(self, size: int = 256, *, other: float = 0.0) -> npt.NDArray[np.float32]:
         """Table from pixel value to weight; see :func:`fastcounts.export.lookup`."""

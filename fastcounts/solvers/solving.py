@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from fastcounts.counts import Counts, from_mapping
 from fastcounts.errors import AbsentClass
 from fastcounts.messages import argument
 from fastcounts.solvers.diagnosis import diagnose
@@ -13,14 +15,11 @@ from fastcounts.solvers.register import Scheme, describe_scheme
 from fastcounts.solvers.tally import Tally
 from fastcounts.weights import Floats, Weights, absent_policy, finish
 
-if TYPE_CHECKING:
-    from fastcounts.counts import Counts
-
 __all__ = ["solve"]
 
 
 def solve(
-    counts: Counts,
+    counts: Counts | Mapping[int, int] | Mapping[str, int],
     scheme: str,
     *,
     normalize: str | None = None,
@@ -36,7 +35,9 @@ def solve(
 
     Parameters
     ----------
-    counts : from :func:`fastcounts.count`, or :meth:`fastcounts.Counts.from_pixels`.
+    counts : from :func:`fastcounts.count`, or the pixels of each class as a mapping, such as
+        ``{0: 180, 1: 90}`` by label, or ``{"road": 180, "car": 90}`` by name for the labels 0, 1,
+        ... in this order.  :meth:`fastcounts.Counts.from_pixels` makes counts with more.
     scheme : a name; ``fastcounts schemes`` lists them.
     normalize : which of ``"pixel_mean"``, ``"mean"``, ``"sum"``, ``"max"`` and ``"min"`` is made 1;
         None keeps the scale in which the scheme was published.
@@ -65,11 +66,15 @@ def solve(
     >>> counts = fc.Counts.from_pixels({0: 180, 1: 90, 2: 25, 3: 5})
     >>> fc.solve(counts, "inverse").values.tolist()
     [1.0, 2.0, 7.2, 36.0]
+    >>> fc.solve({"road": 180, "car": 90}, "inverse").as_dict()
+    {0: 1.0, 1: 2.0}
     >>> fc.solve(counts, "inverse", normalize="pixel_mean", cap=10).values.round(6).tolist()
     [0.508475, 1.016949, 3.661017, 5.084746]
     """
     record = describe_scheme(scheme)
     chosen = record.choose(options)
+    if isinstance(counts, Mapping):
+        counts = from_mapping(counts)
     tally = Tally.of(counts)
     if num_classes is not None:
         tally = tally.with_classes(num_classes)

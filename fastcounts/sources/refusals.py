@@ -164,6 +164,8 @@ def refuse_object(target: Any) -> str:
     kind = f"{type(target).__module__}.{type(target).__qualname__}"
     if isinstance(target, IOBase):
         return f"{kind}: an open file is not counted; give its path"
+    if kind == "fastcounts.counts.Counts":
+        return f"{kind}: these are counts already; add them to others with +"
     for package, name, what, code in _OBJECTS:
         if any(
             one.__name__ == name and one.__module__.split(".")[0] == package
