@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastcounts import solvers
+from fastcounts import errors, solvers
 from fastcounts.counts import Counts
 
 solve = solvers.solve
@@ -62,3 +62,16 @@ def test_weights_that_are_all_zero_still_have_diagnostics(scheme):
     assert weights.values.tolist() == [0]
     assert flags_of(weights)[0] == "zero"
     assert weights.diagnostics["images"]["presence_share"].tolist() == [0.8]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options"),
+    [
+        ("target_prior", {"prior": [1, 2, 10**400, 3]}),
+        ("equal_cost", {"eps": [0.1, 0.1, 10**400, 0.1]}),
+        ("equal_cost", {"costs": [[10**400] * 4] * 4}),
+    ],
+)
+def test_a_number_that_no_float_holds_is_refused(scheme, options):
+    with pytest.raises(errors.OptionError, match="finite"):
+        solve(Counts.from_pixels(dict(enumerate(PIXELS))), scheme, **options)

@@ -97,7 +97,7 @@ def answer_costs(
     if costs is not None:
         try:
             matrix = np.asarray(costs, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             matrix = np.empty(0)
         if matrix.shape != (size, size) or not np.isfinite(matrix).all():
             raise OptionError(

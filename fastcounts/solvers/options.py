@@ -76,7 +76,7 @@ def per_class(name: str, value: Any, tally: Tally) -> Floats:
         value = [given[label] for label in labels]
     try:
         numbers = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last: a number of hundreds of digits
         numbers = np.empty(0)
     if numbers.shape != (len(labels),) or not np.isfinite(numbers).all():
         raise OptionError(
