@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 import numpy as np
@@ -116,6 +117,44 @@ def test_a_weight_lies_in_its_interval(scheme, more, method):
         assert (weights <= found.high * (1 + 1e-9)).all()
         if cap is not None:
             assert np.isfinite(found.high).all()
+
+
+@pytest.mark.parametrize("normalize", [None, *NORMALIZATIONS])
+@pytest.mark.parametrize(("scheme", "more"), SCHEMES)
+def test_a_higher_level_gives_an_interval_that_contains_the_others(scheme, more, normalize):
+    draw = np.random.default_rng(0)
+    rows = draw.integers(1, 40, (8, 4)) * (draw.random((8, 4)) < [0.9, 0, 0.9, 0])
+    rows[:2, 1], rows[0, 3] = (9, 14), 20  # classes in two images and in one set the scale
+    counts = of_images(rows)
+    for cap in (None, 3):
+        options = {"cap": cap, "normalize": normalize, **more}
+        try:
+            solve(counts, scheme, **options)
+        except errors.SolveError:
+            continue
+        found = [
+            bootstrap(counts, scheme, level=level, replicates=50, **options)
+            for level in (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
+        ]
+        for inner, outer in itertools.pairwise(found):
+            assert (outer.low <= inner.low * (1 + 1e-9)).all()
+            assert (outer.high >= inner.high * (1 - 1e-9)).all()
+
+
+def test_intervals_that_may_cover_less_are_marked():
+    counts = rare()  # classes 0 and 1 in all images, 2 in two, 3 in one
+    assert bootstrap(counts, "median_frequency", replicates=20).approximate.all()
+    assert not bootstrap(counts, "balanced").approximate.any()
+    found = bootstrap(counts, "balanced", method="percentile", replicates=20)
+    assert found.approximate.tolist() == [False, False, True, True]
+    weights = solve(counts, "balanced").values
+    cap = float(weights[2] / weights.min())
+    assert bootstrap(counts, "balanced", cap=cap).approximate[[0, 2]].tolist() == [False, True]
+    assert not bootstrap(counts, "balanced", cap=1.001).approximate[1]  # far above the cap
+    assert bootstrap(counts, "balanced", normalize="max").approximate.all()  # 2 or 3 is rarest
+    apart = of_images([[60, 30, 10], [62, 29, 9], [58, 31, 11], [60, 29, 11]])
+    for normalize in ("max", "min"):
+        assert not bootstrap(apart, "balanced", normalize=normalize).approximate.any()
 
 
 @pytest.mark.parametrize("method", ["t", "percentile"])

@@ -32,6 +32,8 @@ STEP = 1e-5
 VANISHING = (1e-200, 1e-100)
 """Factors by which the images with a class are weighted for the limit of no such image. A value is
 finite in the limit if it is the same for both."""
+FEW_FOR_PERCENTILES = 15
+"""Percentiles over data sets that are drawn again cover too little for classes in so few images."""
 DRAWN_AT_ONCE = 2**24
 """Multiplicities of images that are held in memory at once: 128 MiB of float64."""
 
@@ -52,6 +54,10 @@ class Intervals:
     errors : (K,) standard errors of the logarithms of the weights before the cap, NaN for an absent
         class; None for ``method="percentile"``.
     images : (K,) int64, images that contain the class.
+    approximate : (K,) bool, the interval may contain the truth less often than ``level`` says: all
+        classes under ``median_frequency``, and under the normalisations to the largest or smallest
+        weight if two classes may have it; a class at the cap in one part of its interval and below
+        it in another; for ``method="percentile"``, a class in 15 images or fewer.
     """
 
     labels: Labels
@@ -63,6 +69,7 @@ class Intervals:
     method: str
     errors: Floats | None
     images: npt.NDArray[np.int64]
+    approximate: npt.NDArray[np.bool_]
 
 
 def bootstrap(
@@ -107,16 +114,18 @@ def bootstrap(
     No end lies beyond what the formula gives a class that no image contains, or that covers all
     pixels: under ENet 50.5 and 1.42. A class in one image, or in none, has no standard error, and
     gets that whole range. The scale (``normalize``) has an interval of its own, which is combined
-    with that of the raw weight by MOVER; the scale of ``1 / n`` of pixel mean 1 is exact. The cap
-    applies to both ends.
+    with that of the raw weight by MOVER: what of it is in proportion to the error of the raw weight
+    adds to that error, and the rest is independent, so that an interval of a higher level contains
+    those of lower ones. The scale of ``1 / n`` of pixel mean 1 is exact. The cap applies to both
+    ends.
 
     In simulations with classes in 2 to 60 images on average, intervals of 95 % by ``"t"`` contained
     the weight of the population in 94 to 99 % of the cases; percentiles did so in 80 to 89 % for
     classes in 2 to 15 images (a class in ``df`` images is absent from about ``exp(-df)`` of the
     replicates). The class that sets the scale, the largest one under ``inverse``, has an interval
-    of width zero, and so has a class at a floor of the formula (``log_inverse``). Intervals are
-    approximate where the weight of a class is near the cap, and under ``median_frequency`` where
-    several classes are near the median.
+    of width zero, and so has a class at a floor of the formula (``log_inverse``). ``approximate``
+    marks the intervals that may cover less: under ``median_frequency``, where the class in the
+    middle differs between samples, those of 95 % covered 39 % for the background.
 
     Efron (1979, 1982) for the bootstrap and the infinitesimal jackknife; Zou (2008), Statistics in
     Medicine 27, 1693-1702, for MOVER.
@@ -144,11 +153,12 @@ def bootstrap(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # schemes have warned of the counts themselves
         if method == "t":
-            low, high, errors = _by_t(sample, edge, rounds, seed)
+            low, high, errors, kink = _by_t(sample, edge, rounds, seed)
             missing = (1 - sample.images_with / len(sample.images)) ** len(sample.images)
             rounds = 0 if record.differentiable else rounds
         else:
             low, high, missing = _by_percentiles(sample, edge, rounds, seed)
+            kink = sample.tally.present & (sample.images_with <= FEW_FOR_PERCENTILES)
     return Intervals(
         labels=sample.tally.labels,
         low=low,
@@ -159,11 +169,18 @@ def bootstrap(
         method=method,
         errors=errors,
         images=sample.images_with,
+        approximate=kink | (not record.differentiable),
     )
 
 
-def _by_t(sample: _Sample, edge: float, rounds: int, seed: int) -> tuple[Floats, Floats, Floats]:
-    """Ends of ``exp(ln w +- t(df - 1) SE)``, within the limits of the formula and under the cap."""
+def _by_t(
+    sample: _Sample, edge: float, rounds: int, seed: int
+) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
+    """Ends of ``exp(ln w +- t(df - 1) SE)``, within the limits of the formula and under the cap.
+
+    After the errors, which classes are where the weights have a kink: at the cap in one part of
+    their interval only, or all if two classes may be the one that is normalised to 1.
+    """
     squares = sample.covariance()
     if not sample.record.differentiable:
         drawn = sample.drawn_covariance(rounds, seed)
@@ -172,22 +189,39 @@ def _by_t(sample: _Sample, edge: float, rounds: int, seed: int) -> tuple[Floats,
     errors = np.sqrt(squares.diagonal())
     raw, present = sample.raw, sample.tally.present
     low, high = _of_raw(sample, errors[:-1], edge)
+    kink = np.full(raw.size, _extreme_may_change(sample, low, high))
     scale = sample.scale_of(sample.sums, raw)
     of_scale = _t_quantile(edge, sample.images_with[[sample.sets_scale()]])[0] * errors[-1]
     with np.errstate(all="ignore"):
-        alike = squares[:-1, -1] / (errors[:-1] * errors[-1])
+        # the error of the scale in two parts: one in proportion to that of the raw weight, and one
+        # that is not correlated with it; each grows with the level, so their sum does
+        known = (sample.images_with >= 2) & (squares.diagonal()[:-1] > 0)
+        shared = np.where(known, squares[:-1, -1] / squares.diagonal()[:-1], 0.0)
+        alike = np.where(known, squares[:-1, -1] / (errors[:-1] * errors[-1]), 0.0)
+        rest = of_scale**2 * np.clip(1 - np.nan_to_num(alike) ** 2, 0, 1)
         below, above = np.log(raw / low), np.log(high / raw)
         ends = []
         for sign, one in ((-1, below), (1, above)):
-            both = one**2 + of_scale**2 - 2 * np.nan_to_num(alike) * one * of_scale
-            far = np.where(np.isinf(one), np.inf, np.sqrt(np.maximum(both, 0)))
+            far = np.where(np.isinf(one), np.inf, np.sqrt(((1 - shared) * one) ** 2 + rest))
             ends.append(np.where(present, raw * np.exp(sign * far), (low, high)[sign > 0]) / scale)
     low, high = (np.where(present & (raw == 0), 0.0, end) for end in ends)
     if sample.cap is not None:
         least = int(np.where(present, raw, np.inf).argmin())
+        kink |= (low < sample.cap * high[least]) & (high > sample.cap * low[least])
         low, high = (np.minimum(end, sample.cap * end[least]) for end in (low, high))
     of_weights = squares.diagonal()[:-1] + squares[-1, -1] - 2 * squares[:-1, -1]
-    return low, high, np.where(present, np.sqrt(np.maximum(of_weights, 0)), np.nan)
+    return low, high, np.where(present, np.sqrt(np.maximum(of_weights, 0)), np.nan), kink
+
+
+def _extreme_may_change(sample: _Sample, low: Floats, high: Floats) -> bool:
+    """Return whether the intervals of two classes allow either to be the one normalised to 1."""
+    if sample.normalize not in ("max", "min"):
+        return False
+    place, others = sample.sets_scale(), sample.tally.present.copy()
+    others[place] = False
+    if sample.normalize == "max":
+        return bool((high[others] > low[place]).any())
+    return bool((low[others] < high[place]).any())
 
 
 def _of_raw(sample: _Sample, errors: Floats, edge: float) -> tuple[Floats, Floats]:
