@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import zarr
@@ -23,7 +23,7 @@ from fastcounts.sources.cf import as_label, clean_name
 
 __all__ = ["axis_names", "class_names", "describe_group", "find_labels", "holds_labels"]
 
-Array = zarr.Array[Any]
+Array: TypeAlias = "zarr.Array[Any]"  # a string: before zarr 3.1.4 the class takes no type
 
 _NAMES = ("class", "name")
 """The properties of a label that name its class; the first that is there does."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from math import prod
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, TypeAlias
 from zipfile import BadZipFile
 
 import numpy as np
@@ -68,7 +68,7 @@ from fastcounts.sources.survey import way_of, weigh_chunks
 
 __all__ = ["ZarrSource", "is_zarr_folder", "meaning_of", "open_zarr"]
 
-Array = zarr.Array[Any]
+Array: TypeAlias = "zarr.Array[Any]"  # a string: before zarr 3.1.4 the class takes no type
 
 _LOG = logging.getLogger("fastcounts")
 MET = ("read", "missing", "repeated", "broken", "forbidden")
