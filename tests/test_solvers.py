@@ -195,7 +195,7 @@ def test_median_leaves_absent_classes_out():
 @pytest.mark.parametrize("items", [0, 1])
 def test_presence_is_needed_and_how_to_give_it_is_said(items):
     counts = Counts.from_pixels({0: 3, 1: 1}, items=items)
-    with pytest.raises(errors.PresenceNeeded, match=r"items=.*Counts\.from_pixels"):
+    with pytest.raises(errors.PresenceNeeded, match=r"count with items .*Counts\.from_pixels"):
         solve(counts, "median_frequency")
 
 

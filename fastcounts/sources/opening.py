@@ -166,11 +166,14 @@ def _is_plain_file(target: Any) -> bool:
 def _is_zarr_file(path: Path) -> bool:
     """Return whether a file is a zip of Zarr arrays, whatever it is called.
 
-    Files with the suffixes of masks are not opened to find out: there may be very many.
+    Files with the suffixes of masks are not opened to find out: there may be very many.  A file
+    named ``.zarr.zip`` is one even if it is damaged, so that the error says what is damaged.
     """
     if path.suffix.lower() in SUFFIXES:
         return False
     try:
+        if path.name.lower().endswith(".zarr.zip"):
+            return path.is_file()
         return path.is_file() and bool(zarr_roots(zip_names(path)))
     except (OSError, ValueError):
         return False
@@ -368,7 +371,7 @@ def _zarr_in_archive(archive: Path, member: str, opening: Opening) -> Source:
     """
     from fastcounts.sources.zarr_arrays import open_zarr
 
-    roots = [member] if member else zarr_roots(zip_names(archive))
+    roots = [member] if member else zarr_roots(zip_names(archive)) or [""]
     if len(roots) > 1 and not opening.every:
         listed = ", ".join(roots[:16])
         raise AmbiguousSource(
