@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from math import isnan
 from operator import add
@@ -22,6 +22,7 @@ from fastcounts.diagnostics import flags_of_unexpected
 from fastcounts.engine import FORBIDDEN, MISSING, NODATA, ON_ERROR, Request, advise, run
 from fastcounts.engine import bench as measure
 from fastcounts.engine import preview as foresee
+from fastcounts.engine.events import Event, Notice
 from fastcounts.errors import IncompleteCounts, OptionError, OutputError, StrictError
 from fastcounts.export import FORMATS, render
 from fastcounts.files import write_whole
@@ -232,12 +233,18 @@ def count(
     check_not_a_source(place, sources)
     if table is not None:
         check_not_a_source(table, sources, "--item-table")
+    notices: list[Notice] = []
     with console.progress_bar(quiet=as_json) as progress:
-        counts = run(request, progress)
+
+        def listen(event: Event) -> None:
+            if isinstance(event, Notice):
+                notices.append(event)
+            elif progress is not None:
+                progress(event)
+
+        counts = run(request, listen)
     _write_counts(counts, place, as_json, table)
-    for notice in counts.provenance["runs"][0].get("notices", []):
-        prefix = "warning: " if notice["severity"] == "warning" else ""
-        _note(prefix + notice["message"])
+    _show_notices(notices)
     if (forbidden := counts.provenance["runs"][0].get("forbidden")) and not as_json:
         _note(f"{forbidden} chunks are forbidden (403) and were taken for missing")
     return _failures(counts)
@@ -275,6 +282,12 @@ def _note(message: str) -> None:
     click.echo(f"fastcounts: {message}", err=True)
 
 
+def _show_notices(notices: Iterable[Notice]) -> None:
+    for notice in notices:
+        prefix = "warning: " if notice.severity == "warning" else ""
+        _note(prefix + notice.shell_message())
+
+
 def _failures(counts: Counts) -> int:
     """Name what could not be read; the exit code says so as well."""
     runs = counts.provenance.get("runs", [])
@@ -308,8 +321,7 @@ def plan(sources: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """
     check_stdout()
     found = foresee(_request(sources, given))
-    for notice in found.notices:
-        _note(notice.message)
+    _show_notices(found.notices)
     if as_json:
         _print_json(found.to_dict())
         return

@@ -74,7 +74,7 @@ def test_a_fill_value_that_takes_class_0_is_warned_of(tmp_path: Path) -> None:
     ((severity, message),) = notices(counts)
     assert severity == "warning"
     assert "fill_value" in message
-    assert "nodata='none' (--nodata none)" in message
+    assert "nodata='none'" in message
     assert [event.message for event in events if isinstance(event, Notice)] == [message]
     with pytest.raises(StrictError, match=r"label 0 .*became nodata"):
         fc.count(path, strict=True)
@@ -116,7 +116,7 @@ def test_a_declaration_is_a_note(tmp_path: Path) -> None:
     ]
     assert sorted(notices(counts)) == [
         ("note", f"{path}: label {label} (10 pixels) became nodata, as its {attribute} says; to "
-         "count it as a label, use nodata='none' (--nodata none)")
+         "count it as a label, use nodata='none'")
         for label, attribute in ((0, "missing_value"), (3, "_FillValue"))
     ]  # fmt: skip
 

@@ -100,7 +100,7 @@ def test_one_hot__is_not_looked_for_along_the_axis_of_images() -> None:
 )
 def test_likely_ignored__is_a_note(labels: list[int], alone: int) -> None:
     array = np.array(labels, np.uint64 if alone >= 2**63 else np.int64)
-    assert f"ignore={alone} (--ignore {alone})" in message(array)
+    assert f"count with ignore={alone}" in message(array)
     assert notices(array, strict=True) == ["likely-ignored"]
     assert notices(array, ignore=alone) == []
 

@@ -487,7 +487,7 @@ def _run_lazy(request: Request, tell: Listener) -> Counts:
         with client_of(request.scheduler) as client:
             counts = run_graph(graph, client)
     for notice in counts.provenance["runs"][0].get("notices", []):
-        tell(Notice(**notice))
+        tell(Notice(notice["code"], notice["message"], notice["severity"]))
     tell(Finished(counts.ledger.total, time.perf_counter() - clock))
     return counts
 

@@ -13,6 +13,7 @@ from fastcounts.classes import spell_names
 from fastcounts.counts import Counts
 from fastcounts.engine.events import Listener
 from fastcounts.errors import StrictError
+from fastcounts.messages import argument, variants
 from fastcounts.notices import Notice, note, warning
 from fastcounts.plan import Plan
 
@@ -36,25 +37,24 @@ def _declared_nodata(counts: Counts, plan: Plan) -> Iterator[Notice]:
         where = first if most == 1 else f"{first} and {most - 1:,} more arrays"
         labels = [f"label {entry['label']} ({entry['pixels']:,} pixels)" for entry in entries]
         what = f"{where}: {_list(labels)} became nodata"
+        keep = argument("nodata", "none")
         if is_implicit:
             yield warning(
                 "metadata-nodata",
                 f"{what}, because xarray reads the {attribute} of Zarr format 2 arrays with "
-                "_ARRAY_DIMENSIONS as nodata; if it is a class, count it with nodata='none' "
-                "(--nodata none), and if it is nodata, confirm it with nodata='metadata' "
-                "(--nodata metadata)",
+                f"_ARRAY_DIMENSIONS as nodata; if it is a class, count it with {keep}, and if it "
+                f"is nodata, confirm it with {argument('nodata', 'metadata')}",
             )
         elif is_masked:
             yield note(
                 "metadata-nodata",
                 f"{what}: xarray has masked it, as its {attribute} says; to count it as a label, "
-                "open the array with mask_and_scale=False and use nodata='none'",
+                f"open the array with mask_and_scale=False and use {keep}",
             )
         else:
             yield note(
                 "metadata-nodata",
-                f"{what}, as its {attribute} says; to count it as a label, use nodata='none' "
-                "(--nodata none)",
+                f"{what}, as its {attribute} says; to count it as a label, use {keep}",
             )
 
 
@@ -93,7 +93,7 @@ def _different_names(counts: Counts, plan: Plan) -> Iterator[Notice]:
             "different-names",
             f"label {label} is {_list(meanings)}{more}, and their pixels were added up; if the "
             "labels are different classes, count each array by its name, else give the names of "
-            "the classes (classes=, --classes)",
+            f"the classes with {argument('classes')}",
         )
 
 
@@ -137,12 +137,16 @@ def _one_hot(counts: Counts, plan: Plan) -> Iterator[Notice]:
         if 2 <= classes <= _MAX_ONE_HOT and ones[1] * classes == total >= _ONE_HOT_PIXELS * classes:
             where = "last axis" if axis < 0 else f"axis {axis}"
             first = plan.arrays[0]
+            labels_of_it = f"masks.argmax(axis={axis})"
+            remedy = variants(
+                f"count {labels_of_it} instead", f"save {labels_of_it} with NumPy and count that"
+            )
             yield warning(
                 "one-hot",
                 f"{first.name}: the labels are 0 and 1, and exactly one in {classes} pixels is 1, "
                 f"as in a one-hot stack of {classes} classes along the {where} of the shape "
-                f"{first.shape}; if it is one, count masks.argmax(axis={axis}) instead, and if "
-                "its layers are binary masks of their own, nothing is wrong",
+                f"{first.shape}; if it is one, {remedy}, and if its layers are binary masks of "
+                "their own, nothing is wrong",
             )
             return
 
@@ -171,7 +175,7 @@ def _likely_ignored(counts: Counts, plan: Plan) -> Iterator[Notice]:
             yield note(
                 "likely-ignored",
                 f"label {alone} ({pixels:,} pixels) stands apart from the labels {low} to {high}; "
-                f"if it marks pixels to ignore, count with ignore={alone} (--ignore {alone})",
+                f"if it marks pixels to ignore, count with {argument('ignore', alone)}",
             )
             return
 
@@ -196,6 +200,6 @@ def report(notices: Sequence[Notice], emit: Listener, *, strict: bool) -> None:
     warnings = [notice for notice in notices if notice.severity == "warning"]
     if strict and warnings:
         more = len(warnings) - 1
-        raise StrictError(warnings[0].message + (f" (and {more} more warnings)" if more else ""))
+        raise StrictError(warnings[0].text + (f" (and {more} more warnings)" if more else ""))
     for notice in notices:
         emit(notice)

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from fastcounts.messages import argument
 from fastcounts.notices import Notice, warning
 
 __all__ = ["Kind", "kind_of", "mixed_kinds"]
@@ -99,7 +100,7 @@ def mixed_kinds(uris: Iterable[str]) -> list[Notice]:
             "mixed-kinds",
             f"files of {len(found)} kinds are counted together ({listed}), such as {example[0]} "
             f"beside {example[1]}; if they show the same images, count one kind with "
-            f"include={best!r} (--include {best!r})",
+            f"{argument('include', best)}",
         )
     ]
 

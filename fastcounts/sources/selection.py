@@ -176,15 +176,18 @@ class Opening:
                 )
         if self._left_out:
             yield note(
-                "excluded", f"left out by include and exclude: {self._left_out} files or folders"
+                "excluded",
+                f"left out by {argument('include')} and {argument('exclude')}: "
+                f"{self._left_out} files or folders",
             )
         for name, patterns in (("include", self._include), ("exclude", self._exclude)):
             for pattern in patterns:
                 if self._asked and pattern not in self._used:
                     yield warning(
                         "pattern-unused",
-                        f"{name}: no file matches {pattern!r}; patterns are compared with names "
-                        "and with paths relative to the folder; upper and lower case differ",
+                        f"{argument(name)}: no file matches {pattern!r}; patterns are compared "
+                        "with names and with paths relative to the folder; upper and lower "
+                        "case differ",
                     )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fastcounts.classes import Meaning, check_label_dtype
 from fastcounts.errors import MissingExtra, ReadError, UnsupportedSource
 from fastcounts.grid import Box
+from fastcounts.messages import argument
 from fastcounts.notices import Notice, note, warning
 from fastcounts.plan import ArrayInfo
 from fastcounts.sources.cf import as_label, nodata_labels
@@ -521,7 +522,7 @@ class _Nodata(NamedTuple):
         if len(values) != 1 or (value := values.pop()) is None:
             message = (
                 f"{where}: its GDAL_NODATA tag is {text[:40]!r}, which is not a number, so no "
-                "label is taken for nodata; name the label in ignore if there is one"
+                f"label is taken for nodata; if there is one, name it with {argument('ignore')}"
             )
             return cls(text or "-", notices=(note("nodata-tag", message),))
         kind = np.dtype(np.uint8) if dtype.kind == "b" else dtype
