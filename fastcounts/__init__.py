@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from fastcounts.class_files import load_classes
     from fastcounts.counts import Counts, load
     from fastcounts.diagnostics import advise
-    from fastcounts.engine import count, count_delayed
+    from fastcounts.engine import Counter, count, count_delayed
     from fastcounts.ledger import Ledger
     from fastcounts.solvers import bootstrap, schemes, solve
     from fastcounts.weights import Weights
 
 __all__ = [
+    "Counter",
     "Counts",
     "FastcountsError",
     "Ledger",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Counter": "fastcounts.engine",
     "Counts": "fastcounts.counts",
     "Ledger": "fastcounts.ledger",
     "Weights": "fastcounts.weights",

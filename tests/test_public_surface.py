@@ -5,7 +5,7 @@ from __future__ import annotations
 import fastcounts as fc
 
 PUBLIC = {
-    *("Counts", "Ledger", "Weights"),
+    *("Counter", "Counts", "Ledger", "Weights"),
     *("count", "count_delayed", "load", "load_classes"),
     *("solve", "schemes", "bootstrap", "advise"),
     *("FastcountsError", "__version__"),

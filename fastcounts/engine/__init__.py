@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastcounts.engine.advice import Advice, advise
+from fastcounts.engine.counter import Counter
 from fastcounts.engine.counting import count, count_delayed, run
 from fastcounts.engine.events import Advanced, BlockFailed, Event, Finished, Started
 from fastcounts.engine.figures import Measured
@@ -18,6 +19,7 @@ __all__ = [
     "Advanced",
     "Advice",
     "BlockFailed",
+    "Counter",
     "Event",
     "Finished",
     "Measured",

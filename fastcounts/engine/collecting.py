@@ -101,6 +101,19 @@ class Collector:
             self._add_items(partial)
         return pixels
 
+    def add_complete(self, partial: Partial) -> None:
+        """Take in whole items of arrays in memory, which need not be of one size."""
+        self._totals.add(partial.labels, partial.pixels)
+        self._strangers.add(partial.unexpected_labels, partial.unexpected_pixels)
+        self._sums["nodata"] += partial.nodata
+        self._sums["total"] += int(partial.seen.sum())
+        keys = [ItemKey("", number) for number in partial.numbers.tolist()]
+        self._presence.add(keys, partial.offsets, partial.labels, partial.pixels)
+
+    def set_places(self, places: Places) -> None:
+        """Take over all places of unexpected labels that were found."""
+        self._places = places
+
     def blank(self) -> Collector:
         """An empty collector for the same run."""
         return Collector(None, self._options, self._keep)

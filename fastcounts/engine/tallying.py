@@ -41,7 +41,7 @@ from fastcounts.messages import argument
 from fastcounts.plan import Block, Hole, Plan
 from fastcounts.sources import Known, Piece, Pile, Rows, Source
 
-__all__ = ["Partial", "Policy", "Tallier"]
+__all__ = ["Partial", "Policy", "Tallier", "fold_rows"]
 
 _MOST_KNOWN = 1024
 _TELL_SECONDS = 0.1
@@ -148,6 +148,29 @@ def _joined(partials: Sequence[Partial]) -> Partial:
         nodata=sum(partial.nodata for partial in partials),
         missing=sum(partial.missing for partial in partials),
     )
+
+
+def fold_rows(partial: Partial, options: Options) -> None:
+    """Fold labels into classes, and take out those of no class."""
+    assert options.classes is not None
+    rows = np.repeat(np.arange(partial.numbers.size), np.diff(partial.offsets))
+    ignored = options.is_ignored(partial.labels)
+    known, folded = options.classes.fold(partial.labels)
+    labels = partial.labels.copy()
+    labels[known] = folded.astype(labels.dtype)
+    keep = known | ignored
+    partial.unexpected_labels, (partial.unexpected_pixels,) = sum_by_label(
+        [partial.labels[~keep]], [[partial.pixels[~keep]]]
+    )
+    rows, labels, pixels = rows[keep], labels[keep], partial.pixels[keep]
+    order = np.lexsort((labels, rows))
+    rows, labels, pixels = rows[order], labels[order], pixels[order]
+    first = np.ones(rows.size, bool)
+    first[1:] = (rows[1:] != rows[:-1]) | (labels[1:] != labels[:-1])
+    starts = np.flatnonzero(first)
+    partial.labels = labels[starts]
+    partial.pixels = np.add.reduceat(pixels, starts) if starts.size else pixels
+    partial.offsets = _offsets(rows[starts], partial.numbers.size)
 
 
 class Tallier:
@@ -683,7 +706,7 @@ class Tallier:
         if (void := self._void(partial.array)).size:
             self._drop_void(partial, void)
         if self._options.classes is not None:
-            self._sort_rows(partial)
+            fold_rows(partial, self._options)
 
     def _drop_void(self, partial: Partial, void: Labels) -> None:
         """Make labels that stand for no data nodata."""
@@ -695,29 +718,6 @@ class Tallier:
         partial.labels = as_labels(partial.labels[~is_void])
         partial.pixels = partial.pixels[~is_void]
         partial.offsets = _offsets(rows, partial.numbers.size)
-
-    def _sort_rows(self, partial: Partial) -> None:
-        """Fold labels into classes, and take out those of no class."""
-        options = self._options
-        assert options.classes is not None
-        rows = np.repeat(np.arange(partial.numbers.size), np.diff(partial.offsets))
-        ignored = options.is_ignored(partial.labels)
-        known, folded = options.classes.fold(partial.labels)
-        labels = partial.labels.copy()
-        labels[known] = folded.astype(labels.dtype)
-        keep = known | ignored
-        partial.unexpected_labels, (partial.unexpected_pixels,) = sum_by_label(
-            [partial.labels[~keep]], [[partial.pixels[~keep]]]
-        )
-        rows, labels, pixels = rows[keep], labels[keep], partial.pixels[keep]
-        order = np.lexsort((labels, rows))
-        rows, labels, pixels = rows[order], labels[order], pixels[order]
-        first = np.ones(rows.size, bool)
-        first[1:] = (rows[1:] != rows[:-1]) | (labels[1:] != labels[:-1])
-        starts = np.flatnonzero(first)
-        partial.labels = labels[starts]
-        partial.pixels = np.add.reduceat(pixels, starts) if starts.size else pixels
-        partial.offsets = _offsets(rows[starts], partial.numbers.size)
 
     # ---- blocks that fail ----
 
