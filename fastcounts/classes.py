@@ -372,12 +372,14 @@ class Meaning:
     nodata : labels that stand for no data, sorted.
     origins : for a label of ``nodata``, the attribute that declares it, such as ``_FillValue``.
     is_masked : whether the array that was given has NaN in place of these labels.
+    numbers : values of a floating point array that are nodata and could not be labels, sorted.
     """
 
     names: Names = field(default_factory=dict)
     nodata: tuple[int, ...] = ()
     origins: Mapping[int, str] = field(default_factory=dict)
     is_masked: bool = False
+    numbers: tuple[float, ...] = ()
 
     def origin(self, label: int) -> str:
         """Return the attribute that declares a label of ``nodata``."""

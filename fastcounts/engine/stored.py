@@ -37,11 +37,13 @@ class Stored(NamedTuple):
     array : the Zarr array.
     dtype : what the layers make of its type.
     masked : labels that they turn into NaN, sorted.
+    numbers : other values that they turn into NaN, sorted.
     """
 
     array: Any
     dtype: np.dtype[Any]
     masked: tuple[int, ...] = ()
+    numbers: tuple[float, ...] = ()
 
     def meaning(self, said: Meaning | None, options: Options) -> Meaning | None:
         """What the labels mean, or None where the stored array says another thing.
@@ -58,6 +60,9 @@ class Stored(NamedTuple):
         try:
             below = meaning_of(self.array)
         except UnsupportedSource:
+            return None
+        numbers = below.numbers if said is None else said.numbers
+        if {*self.numbers, *numbers} != {*below.numbers}:
             return None
         if said is None:
             if self.masked in ((), below.nodata):
@@ -186,9 +191,11 @@ def stored_zarr(value: Any) -> Stored | None:
         return None
     if fills is None:
         return Stored(value, np.dtype(value.dtype))
-    from fastcounts.sources.cf import nodata_labels
+    from fastcounts.sources.cf import nodata_labels, nodata_numbers
 
-    return Stored(value, masked_dtype or value.dtype, nodata_labels(fills, value.dtype))
+    fills, dtype = list(fills), value.dtype
+    labels, numbers = nodata_labels(fills, dtype), nodata_numbers(fills, dtype)
+    return Stored(value, masked_dtype or dtype, labels, numbers)
 
 
 def _masked_by(function: Any) -> Any:

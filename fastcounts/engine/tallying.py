@@ -301,7 +301,7 @@ class Tallier:
             return
         assert pile.pixels is not None
         try:
-            self._table(array).add(pile.pixels)
+            self._table(array).add(self._without_numbers(array, pile.pixels))
         except NonIntegralLabel as error:
             place, *index = error.index
             raise self._placed(error, array, pile.boxes[place], tuple(index)) from None
@@ -384,7 +384,7 @@ class Tallier:
 
     def _add(self, array: int, pixels: NDArray[Any], box: Box) -> None:
         try:
-            self._table(array).add(pixels)
+            self._table(array).add(self._without_numbers(array, pixels))
         except NonIntegralLabel as error:
             raise self._placed(error, array, box, error.index) from None
 
@@ -401,7 +401,7 @@ class Tallier:
         valid = ~np.ma.getmaskarray(pixels)
         left = pixels.data[valid]
         try:
-            self._table(array).add(left)
+            self._table(array).add(self._without_numbers(array, left))
         except NonIntegralLabel as error:
             index = tuple(int(n) for n in np.argwhere(valid)[error.index[0]])
             raise self._placed(error, array, piece.box, index) from None
@@ -433,7 +433,7 @@ class Tallier:
                 f"(null); count such chunks as label 0 with {argument('missing', 'zero')}, or "
                 f"keep their pixels apart with {argument('missing', 'separate')}"
             )
-        if isinstance(value, float | np.floating) and isnan(value):
+        if isinstance(value, float | np.floating) and self._is_number(array, float(value)):
             return None
         if isinstance(value, float | np.floating) and not _is_label(float(value)):
             origin = tuple(start for start, _ in piece.box)
@@ -459,6 +459,22 @@ class Tallier:
             void = self._options.unclaimed(() if is_kept else meaning.nodata)
             self._voids[array] = void
         return void
+
+    def _is_number(self, array: int, value: float) -> bool:
+        """Return whether a value of a floating point array is nodata and could not be a label."""
+        return isnan(value) or value in self._plan.arrays[array].meaning.numbers
+
+    def _without_numbers(self, array: int, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return pixels with NaN in place of nodata values that could not be labels.
+
+        Tables would refuse such a value, so that the pixels are compared before they are counted.
+        Few arrays declare one; the pixels of all others are returned as they are.
+        """
+        for number in self._plan.arrays[array].meaning.numbers:
+            if (found := pixels == pixels.dtype.type(number)).any():
+                pixels = pixels.copy()
+                pixels[found] = np.nan
+        return pixels
 
     def _as_nodata(self, array: int, labels: Labels, pixels: Pixels) -> int:
         """Note pixels of labels that metadata declares nodata; returns how many there are."""
@@ -652,7 +668,7 @@ class Tallier:
         assert axis is not None
         assert pixels is not None
         try:
-            tally = kernels.count_items(pixels, axis)
+            tally = kernels.count_items(self._without_numbers(array, pixels), axis)
         except NonIntegralLabel as error:
             raise self._placed(error, array, piece.box, error.index) from None
         start, stop = piece.box[axis]

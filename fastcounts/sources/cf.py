@@ -11,7 +11,7 @@ import struct
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Iterable, Iterator, Mapping
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from fastcounts.classes import Meaning, join_names
 from fastcounts.errors import UnsupportedSource
 
-__all__ = ["as_label", "clean_name", "nodata_labels", "read_attributes"]
+__all__ = ["as_label", "clean_name", "nodata_labels", "nodata_numbers", "read_attributes"]
 
 _LOG = logging.getLogger("fastcounts")
 
@@ -44,23 +44,58 @@ def read_attributes(attributes: Mapping[str, Any], dtype: Any, where: str) -> Me
     """
     _refuse_packed(attributes, np.dtype(dtype).kind, where)
     origins: dict[int, str] = {}
+    numbers: set[float] = set()
     for name in _FILLS:
-        for label in nodata_labels(_numbers(attributes.get(name)), dtype):
+        fills = list(_numbers(attributes.get(name)))
+        for label in nodata_labels(fills, dtype):
             origins.setdefault(label, name)
-    return Meaning(_flag_names(attributes, where), tuple(sorted(origins)), origins)
+        numbers.update(nodata_numbers(fills, dtype))
+    names = _flag_names(attributes, where)
+    return Meaning(names, tuple(sorted(origins)), origins, numbers=tuple(sorted(numbers)))
 
 
 def nodata_labels(fills: Iterable[Any], dtype: Any) -> tuple[int, ...]:
-    """The fill values that are labels of a type, sorted.
+    """Return the fill values that are labels of a type, sorted.
 
-    NaN is nodata wherever it stands, a fraction is no label, and each truth value is one.
+    NaN is always nodata, a fraction is not a label (see `nodata_numbers`), and each truth value
+    is one.  A fill value of a floating point array is the number that the array can hold.
     """
     kind = np.dtype(dtype).kind
+    if kind == "f":
+        fills = _cast(fills, dtype)
     labels = {label for label in map(as_label, fills) if label is not None}
     if kind in "iu":
         low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
         labels = {label for label in labels if low <= label <= high}
     return () if kind == "b" else tuple(sorted(labels))
+
+
+def nodata_numbers(fills: Iterable[Any], dtype: Any) -> tuple[float, ...]:
+    """Return the fill values of a floating point type that could not be labels, sorted.
+
+    They are fractions, infinities and numbers beyond 2**53, such as the default of netCDF,
+    9.969209968386869e+36.  NaN is not among them, because it is always nodata.
+    """
+    if np.dtype(dtype).kind != "f":
+        return ()
+    return tuple(sorted({number for number in _cast(fills, dtype) if as_label(number) is None}))
+
+
+def _cast(fills: Iterable[Any], dtype: Any) -> Iterator[float]:
+    """Yield fill values as a floating point array of a type holds them, without NaN."""
+    kind = np.dtype(dtype).type
+    for value in fills:
+        if isinstance(value, bool | np.bool_) or not isinstance(
+            value, int | float | np.integer | np.floating
+        ):
+            continue
+        try:
+            with np.errstate(over="ignore"):
+                number = float(kind(value))
+        except OverflowError:  # an integer beyond every float
+            continue
+        if not isnan(number) and isfinite(number) == isfinite(value):
+            yield number
 
 
 def as_label(value: Any) -> int | None:

@@ -280,7 +280,7 @@ def meaning_of(array: Array, name: str = "") -> Meaning:
         origins = dict.fromkeys(nodata_labels([fill], array.dtype), FILL_VALUE)
     said = read_attributes(attributes, array.dtype, name or _name(array.store_path))
     names = join_names([said.names, class_names(array)])
-    return Meaning(names, said.nodata, {**said.origins, **origins})
+    return replace(said, names=names, origins={**said.origins, **origins})
 
 
 class ZarrSource(Source):
@@ -462,7 +462,13 @@ class _Reader:
             chunks=self._unit,
             inner=self._inner(inner),
             digest=digest(
-                array.shape, dtype.str, unit, inner, str(self.fill_value), *meaning.nodata
+                array.shape,
+                dtype.str,
+                unit,
+                inner,
+                str(self.fill_value),
+                *meaning.nodata,
+                *map(repr, meaning.numbers),
             ),
             is_fetched=not isinstance(array.store, LocalStore),
             meaning=meaning,
