@@ -297,7 +297,10 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Listener | None]:
                 rate = f"{amount(speed)}px/s" if speed else ""
                 progress.update(task, advance=event.pixels, rate=rate)
             elif isinstance(event, BlockFailed):
-                progress.console.print(f"failed: {event.reason}", markup=False)
+                where = "" if event.box else f"{event.name}: "  # with a box, the reason names it
+                progress.console.print(
+                    f"failed: {where}{event.reason}", markup=False, soft_wrap=True
+                )
             elif isinstance(event, Finished):
                 progress.update(task, completed=event.pixels)
 
