@@ -167,7 +167,7 @@ def test_graphs_of_dask_arrays_say_it_too(tmp_path: Path, chunks: tuple[int, ...
     assert counts.ledger.nodata in (0, ZEROS)  # what is computed has lost its metadata
     stored = da.from_zarr(str(tmp_path / "a.zarr"))
     counts = fc.count_delayed(stored, items=0).compute(scheduler="synchronous")
-    assert entries(counts) == [(0, ZEROS, "fill_value", "dask array", 1)]
+    assert entries(counts) == [(0, ZEROS, "fill_value", str(tmp_path / "a.zarr"), 1)]
     assert [severity for severity, _ in notices(counts)] == ["warning"]
     with pytest.raises(StrictError):
         fc.count_delayed(stored, strict=True).compute(scheduler="synchronous")
