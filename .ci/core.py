@@ -1,6 +1,6 @@
 """Check an installation that has the core dependencies and nothing else.
 
-Count a Zarr array and an ``.npy`` file, solve, merge the parts of a run, and check that every
+Count Zarr, ``.npy`` and PNG masks, solve, merge the parts of a run, and check that every
 feature of an extra that is not installed stops with `MissingExtra` and the line that installs it.
 Run it from a folder outside the repository, with the Python that has fastcounts::
 
@@ -25,7 +25,7 @@ import zarr
 import fastcounts as fc
 
 EXTRAS = (
-    *("PIL", "deflate", "distributed", "imagecodecs", "obstore"),
+    *("deflate", "distributed", "imagecodecs", "obstore"),
     *("pandas", "s3fs", "scipy", "tifffile", "torch"),
 )
 """Modules of the extras. The checks below mean nothing if one of them is installed."""
@@ -41,7 +41,7 @@ def expect(found: object, wanted: object, what: str) -> None:
 
 
 def check_counts() -> fc.Counts:
-    """Count the same masks from memory, from ``.npy`` and from Zarr, whole and in parts."""
+    """Count masks from memory, from ``.npy``, PNG and Zarr, whole and in parts."""
     array = zarr.create_array("masks.zarr", shape=MASKS.shape, chunks=(1, 32, 64), dtype="u1")
     array[...] = MASKS
     np.save("masks.npy", MASKS.astype("u1"))
@@ -49,6 +49,8 @@ def check_counts() -> fc.Counts:
     for source in ("masks.zarr", "masks.npy", array, MASKS.astype("u1")):
         counts = fc.count(source, ignore=255, items=0)
         expect(counts.pixels.tolist(), wanted, f"pixels of {type(source).__name__} {source!s:.20}")
+    Path("mask.png").write_bytes(png())
+    expect(fc.count("mask.png").as_dict(), {1: 16}, "pixels of a PNG file")
     whole = fc.count("masks.zarr", ignore=255, items=0)
     parts = [fc.count("masks.zarr", ignore=255, items=0, part=(i, 3)) for i in range(3)]
     merged = parts[0] + parts[1] + parts[2]
@@ -131,9 +133,7 @@ def check_extras(counts: fc.Counts) -> None:
     """Use a feature of every extra."""
     installed = [name for name in EXTRAS if importlib.util.find_spec(name)]
     expect(installed, [], "no module of an extra is installed")
-    Path("mask.png").write_bytes(png())
     Path("mask.tif").write_bytes(tiff())
-    check_missing("a PNG file", "images", lambda: fc.count("mask.png"))
     check_missing("a TIFF file", "images", lambda: fc.count("mask.tif"))
     for url in ("s3://bucket/a.zarr", "gs://bucket/a.zarr", "az://bucket/a.zarr"):
         check_missing(url, "cloud", lambda url=url: fc.count(url))

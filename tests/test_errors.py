@@ -68,7 +68,7 @@ def test_errors__travel_between_processes(name: str) -> None:
     kind = getattr(errors, name)
     arguments: dict[str, tuple[Any, ...]] = {
         "NonIntegralLabel": (0.5, (1, 2), "labels.zarr"),
-        "MissingExtra": ("reading masks needs Pillow", "images"),
+        "MissingExtra": ("reading TIFF masks needs tifffile", "images"),
     }
     error = kind(*arguments.get(name, ("a message",)))
     assert str(kind.__new__(kind, *error.args)) == str(error)  # as Dask's helpers restore it

@@ -203,7 +203,7 @@ def test_values_are_shown_in_bounded_length() -> None:
 
 
 def test_a_missing_extra_ends_with_3() -> None:
-    assert MissingExtra("reading masks needs Pillow", "images").exit_code == 3
+    assert MissingExtra("reading TIFF masks needs tifffile", "images").exit_code == 3
 
 
 def test_the_order_of_channels_is_given_in_the_shell(run: Run, place: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcounts.errors import MissingExtra, ReadError, UnsupportedSource
+from fastcounts.errors import ReadError, UnsupportedSource
 from fastcounts.grid import Box
 from fastcounts.plan import ArrayInfo
 from fastcounts.sources.port import box_slices, digest, whole_chunks
@@ -56,7 +56,6 @@ class PngFormat:
 
     def describe(self, path: Path) -> list[ArrayInfo]:
         """Read the header."""
-        _pillow()
         with path.open("rb") as file:
             header = _header(file.read(_HEAD_BYTES), path)
         stored = path.stat().st_size
@@ -88,7 +87,9 @@ class PngFormat:
         if (header.height, header.width) != info.shape:
             raise ReadError(f"{path}: the file was changed while it was being counted")
         data = _check(content, path)
-        with _pillow().PngImageFile(io.BytesIO(content)) as image:
+        from PIL.PngImagePlugin import PngImageFile  # on use: it takes time at the start
+
+        with PngImageFile(io.BytesIO(content)) as image:
             if getattr(image, "is_animated", False):
                 raise UnsupportedSource(f"{path}: an animated PNG is not a mask")
             pixels = np.asarray(image)
@@ -105,14 +106,6 @@ class PngFormat:
 
 def _dtype(header: _Header) -> np.dtype[Any]:
     return np.dtype(np.uint16 if header.depth == 16 else np.uint8)
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import PngImagePlugin
-    except ImportError:
-        raise MissingExtra("reading PNG masks needs Pillow", "images") from None
-    return PngImagePlugin
 
 
 def _header(head: bytes, path: Path) -> _Header:
