@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -564,13 +565,18 @@ def merge(
 
 
 def _check_free(folder: Path) -> None:
-    """Refuse a folder that cannot take the masks, before any is drawn."""
-    path = folder / "masks.zarr"
+    """Refuse a folder that cannot take what is kept, before any mask is drawn."""
+    from fastcounts.demo import KEPT
+
+    path = folder / KEPT[0]
     if (array := is_within_zarr(path.resolve())) is not None:
         raise OptionError(f"--keep: {path} lies in the Zarr array or group {array}")
     try:
-        if path.exists():
-            raise OptionError(f"--keep: {path} exists already")
+        for name in KEPT:
+            path = folder / name
+            if os.path.lexists(path):
+                raise OptionError(f"--keep: {path} exists already; name another folder")
+        path = folder / KEPT[0]
         path.mkdir(parents=True)
         path.rmdir()
     except OSError as error:
@@ -582,7 +588,10 @@ def _check_free(folder: Path) -> None:
 )
 @click.option("--images", default=64, type=click.IntRange(1, 4096), help="Masks of 4 Mpx each.")
 @click.option(
-    "--keep", metavar="FOLDER", help="Keep the masks there.", shell_complete=_complete_files
+    "--keep",
+    metavar="FOLDER",
+    help="Write masks.zarr, masks/ (PNG) and counts.json there, and keep them.",
+    shell_complete=_complete_files,
 )
 @click.option(
     "--workers", type=click.IntRange(1), help="Threads; by default one for each processor."
@@ -590,17 +599,20 @@ def _check_free(folder: Path) -> None:
 @_common
 def demo(images: int, keep: str | None, workers: int | None, as_json: bool) -> None:
     """Make an example of 31 classes, count it, solve it, and show what the weights do."""
-    from fastcounts.demo import demonstrate
+    from fastcounts.demo import KEPT, demonstrate
 
     check_stdout()
     with tempfile.TemporaryDirectory(prefix="fastcounts-") as temporary:
         folder = Path(keep) if keep else Path(temporary)
         if keep:
             _check_free(folder)
-            _output(str(folder / "masks.zarr"))
+            for name in KEPT:
+                _output(str(folder / name))
         say = None if as_json else click.echo
         with console.progress_bar(quiet=as_json) as progress:
-            found = demonstrate(folder, images, workers=workers, progress=progress, say=say)
+            found = demonstrate(
+                folder, images, workers=workers, progress=progress, say=say, keep=bool(keep)
+            )
     if as_json:
         _print_json(
             {
@@ -613,4 +625,4 @@ def demo(images: int, keep: str | None, workers: int | None, as_json: bool) -> N
         return
     printer = console.out()
     print_columns(printer, console.demo_columns(found))
-    print_lines(printer, console.demo_lines(found))
+    print_lines(printer, console.demo_lines(found, Path(keep) if keep else None))

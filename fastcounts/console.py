@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcounts.columns import Column, fits, print_columns, print_lines, unbroken
@@ -325,8 +327,8 @@ def demo_columns(found: Demonstration) -> list[Column]:
     ]
 
 
-def demo_lines(found: Demonstration) -> list[str]:
-    """The answer to the question, in words."""
+def demo_lines(found: Demonstration, kept: Path | None = None) -> list[str]:
+    """Return the answer to the question in words, and the commands to try on what was kept."""
     costs = found.equal_cost.diagnostics["constant_predictors"][0]
     before, after = costs["before"], costs["by_pixels"]
     inverse, equal = found.inverse.diagnostics, found.equal_cost.diagnostics
@@ -340,6 +342,16 @@ def demo_lines(found: Demonstration) -> list[str]:
         f"The price: {_noise(equal)}.",
         f"Counted {amount(pixels)}px in {found.seconds:.2f} s: "
         f"{amount(pixels / found.seconds)}px/s, decompression included.",
+        *(() if kept is None else _next_commands(kept)),
+    ]
+
+
+def _next_commands(kept: Path) -> list[str]:
+    counts = shlex.quote(str(kept / "counts.json"))
+    return [
+        f"Kept in {kept}: masks.zarr, masks/ (PNG) and counts.json. Try:",
+        f"fastcounts count {shlex.quote(str(kept / 'masks'))}",
+        f"fastcounts solve {counts} --scheme equal_cost --cap 10 --format torch",
     ]
 
 

@@ -20,10 +20,25 @@ from fastcounts.kernels.jit import on_compiling
 from fastcounts.solvers import solve
 from fastcounts.weights import Weights
 
-__all__ = ["CLASSES", "Demonstration", "demonstrate", "draw_mask", "write_masks"]
+__all__ = [
+    "CLASSES",
+    "KEPT",
+    "Demonstration",
+    "demonstrate",
+    "draw_mask",
+    "write_masks",
+    "write_pngs",
+]
 
 CLASSES = 31
 SIDE = 2048
+KEPT = ("masks.zarr", "masks", "counts.json")
+"""What is kept, by name: the Zarr array, smaller masks as a folder of PNG files, and the counts."""
+
+_PNG_FILES = 64
+_PNG_STEP = 4
+"""Files, and the pixel that is taken of so many along each axis: written in about a second."""
+
 _COARSE = 256
 _BACKGROUND = 0.6
 _CELLS = 240
@@ -56,6 +71,7 @@ def demonstrate(
     workers: int | None = None,
     progress: Listener | None = None,
     say: Callable[[str], None] | None = None,
+    keep: bool = False,
 ) -> Demonstration:
     """Make the masks, count them, and solve for the weights.
 
@@ -65,7 +81,9 @@ def demonstrate(
     images : how many masks of 2048 x 2048 pixels.
     workers : threads.
     progress : listens to the count.
-    say : told what is being done.
+    say : called with a line of text before each step.
+    keep : whether to write ``masks/``, a folder of PNG files made from the masks, and
+        ``counts.json`` as well.
     """
     path = folder / "masks.zarr"
 
@@ -86,6 +104,10 @@ def demonstrate(
         path, classes=CLASSES, items=0, keep_items=True, workers=workers, progress=progress
     )
     seconds = time.perf_counter() - begun
+    if keep:
+        tell(f"writing {min(images, _PNG_FILES)} PNG files and the counts")
+        write_pngs(path, folder / "masks")
+        counts.save(folder / "counts.json")
     return Demonstration(counts, solve(counts, "inverse"), solve(counts, "equal_cost"), seconds)
 
 
@@ -112,6 +134,22 @@ def write_masks(path: Path, images: int, seed: int = 31) -> None:
         except BaseException:
             pool.shutdown(cancel_futures=True)  # an interrupted demonstration ends soon
             raise
+
+
+def write_pngs(path: Path, folder: Path) -> None:
+    """Write the first 64 masks as PNG files, at a quarter of their width and height."""
+    import zarr
+    from PIL import Image
+
+    masks = zarr.open_array(path, mode="r")
+    folder.mkdir()
+    try:
+        for image in range(min(masks.shape[0], _PNG_FILES)):
+            small = np.asarray(masks[image])[::_PNG_STEP, ::_PNG_STEP]
+            Image.fromarray(np.ascontiguousarray(small)).save(folder / f"{image:03}.png")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # a folder without some of its files misleads
+        raise
 
 
 def _cell_classes(images: int, generator: np.random.Generator) -> NDArray[np.uint8]:

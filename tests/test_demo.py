@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
+import pytest
 import zarr
 
-from fastcounts.demo import CLASSES, SIDE, demonstrate, write_masks
+import fastcounts as fc
+from fastcounts import cli
+from fastcounts.demo import CLASSES, KEPT, SIDE, demonstrate, write_masks, write_pngs
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+
+    def call(*words):
+        with pytest.raises(SystemExit) as end:
+            cli.main(list(words))
+        printed = capsys.readouterr()
+        return end.value.code, printed.out, printed.err
+
+    return call
 
 
 def test_masks_are_those_of_the_question(tmp_path):
@@ -44,3 +62,44 @@ def test_the_answer_holds(tmp_path):
     assert np.ptp(costs["by_pixels"]) < 1e-12
     assert np.ptp(costs["by_weights"]) < 1e-12
     assert np.ptp(costs["before"]) > 4
+
+
+def test_what_is_kept_holds_the_same_masks(tmp_path):
+    found = demonstrate(tmp_path, 2, keep=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(KEPT)
+    assert fc.load(tmp_path / "counts.json") == found.counts
+    masks = zarr.open_array(tmp_path / "masks.zarr", mode="r")[...][:, ::4, ::4]
+    kept = fc.count(tmp_path / "masks", classes=CLASSES)
+    assert kept.pixels.tolist() == np.bincount(masks.ravel(), minlength=CLASSES).tolist()
+    assert kept.items == 2
+
+
+def test_nothing_else_is_written_unless_it_is_kept(tmp_path):
+    demonstrate(tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["masks.zarr"]
+
+
+def test_few_png_files_are_written(tmp_path):
+    zarr.create_array(tmp_path / "masks.zarr", shape=(70, 8, 8), dtype="u1", chunks=(1, 8, 8))
+    write_pngs(tmp_path / "masks.zarr", tmp_path / "masks")
+    assert len(list((tmp_path / "masks").iterdir())) == 64
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_nothing_is_overwritten(run, tmp_path, name):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / name).write_text("mine", encoding="utf-8")
+    code, _, err = run("demo", "--images", "1", "--keep", str(tmp_path / "kept"))
+    assert code == 2
+    assert f"{name} exists already" in err
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [name]
+    assert (tmp_path / "kept" / name).read_text(encoding="utf-8") == "mine"
+
+
+def test_commands_to_try_are_printed(run, tmp_path):
+    code, out, err = run("demo", "--images", "1", "--keep", str(tmp_path / "my data"))
+    assert (code, err) == (0, "")
+    lines = [line for line in out.splitlines() if line.startswith("fastcounts ")]
+    assert len(lines) == 2
+    for line in lines:
+        assert run(*shlex.split(line)[1:])[0] == 0
