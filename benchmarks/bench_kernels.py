@@ -239,7 +239,8 @@ def short_table(size: int, repeats: int, only: str) -> str:
         BEGIN,
         f"{measure.versions()}. {size >> 20} MiB an input, one thread.",
         "",
-        "| input | Gpx/s | `np.bincount` | best peer | share of the read limit |",
+        "| input | Gpx/s | relative to `np.bincount` | relative to the fastest other library "
+        "| relative to reading the memory |",
         "|---|---|---|---|---|",
     ]
     for name, make, peers in (*byte_cases(size), *wide_cases(size)):
@@ -249,8 +250,8 @@ def short_table(size: int, repeats: int, only: str) -> str:
         own = rate["fastcounts"]
         others = {peer: rate[peer] for peer in peers if peer in rate and peer != "np.bincount"}
         best = max(others, key=lambda peer: others[peer]) if others else ""
-        times = f"{own / rate['np.bincount']:.1f}x" if "np.bincount" in rate else "-"
-        peer = f"{own / others[best]:.1f}x {best}" if best else "-"
+        times = f"{own / rate['np.bincount']:.1f}" if "np.bincount" in rate else "-"
+        peer = f"{own / others[best]:.1f} ({best})" if best else "-"
         lines.append(f"| {name} | {own:.2f} | {times} | {peer} | {own / rate['read']:.2f} |")
     for name, run in (("photographs", masks.VOC_RUN), ("street scenes", masks.CAMVID_RUN)):
         label = f"uint8, {name}, two threads"
