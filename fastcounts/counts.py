@@ -164,7 +164,8 @@ class Counts:
             raise LedgerError(fault)
         # Counting looks at class, ignored and unexpected labels together, so merging does as well:
         # otherwise one run would refuse what its parts, added up, accept.
-        ends = [int(self.labels[0]), int(self.labels[-1])] if self.labels.size else []
+        found = self.labels[self.pixels > 0]
+        ends = [int(found[0]), int(found[-1])] if found.size else []
         ignored = (label for label, entry in self.ledger.ignored.items() if entry.pixels)
         check_label_range([*ends, *ignored, *self.ledger.unexpected])
 

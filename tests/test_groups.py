@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +185,23 @@ def test_axes_that_name_nothing(tmp_path: Path, axes: Any) -> None:
         tmp_path / "i.zarr", attributes={"multiscales": [{"axes": axes, "datasets": []}]}
     )
     assert not any(axis_names(group.create_array("0", data=MASK)))
+
+
+def test_groups_with_a_broken_member_end_without_messages_of_asyncio(tmp_path: Path) -> None:
+    """zarr-python opens members at once; those that are open when one fails are waited for."""
+    group = zarr.open_group(tmp_path / "many.zarr", mode="w")
+    for number in range(40):
+        group.create_array(f"a{number}", shape=(4,), chunks=(4,), dtype="u1")
+    metadata = tmp_path / "many.zarr" / "a7" / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"bytes"', '"nonsense"'))
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-m", "fastcounts", "count", str(tmp_path / "many.zarr"), "--all"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 3
+        assert done.stderr.startswith("fastcounts: ")
+        assert "nonsense" in done.stderr
+        assert "Task" not in done.stderr
+        assert "Traceback" not in done.stderr

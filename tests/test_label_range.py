@@ -36,6 +36,12 @@ def test_an_ignored_label_without_pixels_is_no_obstacle() -> None:
     assert (counts + counts).pixels.tolist() == [6]
 
 
+def test_a_class_without_pixels_is_no_obstacle() -> None:
+    counts = fc.count(LARGE, classes={-1: "road", 3: "car"})
+    assert counts.pixels.tolist() == [0, 0]
+    assert counts.ledger.unexpected[2**63].pixels == 3
+
+
 def test_a_file_that_holds_both_is_refused(tmp_path: Path) -> None:
     data = fc.count(NEGATIVE, classes=3).to_dict()
     other = fc.count(LARGE, classes=3).to_dict()

@@ -8,6 +8,7 @@ beside its variables, such as time, are not labels either.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -16,6 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import zarr
+from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from fastcounts.classes import join_names
@@ -62,7 +64,7 @@ def find_labels(
             elif member is not None:
                 yield member.path, member
     else:
-        members = dict(sorted(group.members(), key=lambda pair: pair[0]))
+        members = dict(_open_members(group))
         beside = _coordinates(group, members)
         for name, member in members.items():
             if isinstance(member, zarr.Group):
@@ -71,6 +73,31 @@ def find_labels(
                 yield member.path, member
             elif coordinates is not None:
                 coordinates.append(member)
+
+
+def _open_members(group: zarr.Group) -> list[tuple[str, Array | zarr.Group]]:
+    """Open the arrays and groups in a group, sorted by name.
+
+    zarr-python opens them at once and raises the first error without waiting for those that are
+    still being opened: they would end in messages of asyncio when the process ends.
+    """
+    known = sync(_tasks())
+    try:
+        return sorted(group.members(), key=lambda pair: pair[0])
+    except Exception:
+        sync(_finish(known))
+        raise
+
+
+async def _tasks() -> set[Any]:
+    """Return the tasks of the event loop of zarr-python."""
+    return asyncio.all_tasks()
+
+
+async def _finish(known: set[Any]) -> None:
+    """Wait until the tasks that are not known have ended, and drop their errors."""
+    begun = asyncio.all_tasks() - known - {asyncio.current_task()}
+    await asyncio.gather(*begun, return_exceptions=True)
 
 
 def _coordinates(group: zarr.Group, members: Mapping[str, Array | zarr.Group]) -> set[str]:
@@ -158,7 +185,7 @@ def _first_path(about: Mapping[str, Any]) -> str | None:
 
 def _walk(group: zarr.Group) -> Iterator[tuple[str, Array]]:
     """Yield the arrays below a group, with their paths relative to it."""
-    for name, member in sorted(group.members(), key=lambda pair: pair[0]):
+    for name, member in _open_members(group):
         if isinstance(member, zarr.Group):
             yield from ((f"{name}/{path}", array) for path, array in _walk(member))
         else:
