@@ -10,6 +10,7 @@ from typing import Any
 from fastcounts.errors import FormatError, IncompatibleCounts
 from fastcounts.files import text, whole_number, whole_numbers
 from fastcounts.grid import Box, Grid, Interval, intersect
+from fastcounts.messages import argument
 
 __all__ = ["Cover", "Covers", "Piece", "Run"]
 
@@ -301,7 +302,7 @@ def _check_digest(source: str, mine: Cover, other: Cover) -> None:
     if mine.digest != other.digest:
         raise IncompatibleCounts(
             f"{source}: it was changed between the two counts (its shape, type, chunks or size "
-            "differ); count it again"
+            f"differ), or only one was counted with {argument('nodata', 'none')}; count it again"
         )
 
 

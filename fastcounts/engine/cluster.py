@@ -19,10 +19,10 @@ from importlib.metadata import version as installed_version
 from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any
 
-from fastcounts.classes import Options
+from fastcounts.classes import Meaning, Options
 from fastcounts.engine.collecting import Collector
 from fastcounts.engine.events import Advanced, BlockFailed, Listener
-from fastcounts.engine.tallying import Partial, Policy, Tallier
+from fastcounts.engine.tallying import Partial, Policy, Tallier, as_counted
 from fastcounts.engine.worker import out_of_the_way, worker_threads
 from fastcounts.errors import FastcountsError, MissingExtra, OptionError, ReadError, SourceError
 from fastcounts.messages import argument
@@ -62,6 +62,7 @@ class Job:
     ----------
     target : what the source is opened from: a path, or an open Zarr array of a store that can be
         opened elsewhere.
+    meaning : what is known of the labels beside what the target says itself, or None.
     digest : of the plan, to notice a worker that sees other data.
     memory : bytes that each worker process may read and count with, or None.
     run : unlike that of any other run, so that every run opens the source anew.
@@ -76,6 +77,7 @@ class Job:
     options: Options
     policy: Policy
     keep_items: bool
+    meaning: Meaning | None
     digest: str
     run: str
     memory: int | None = None
@@ -107,10 +109,11 @@ def _open_job(pickled: bytes) -> tuple[Job, Source, Plan, BoundedSemaphore | Non
         every=job.every,
         include=job.include,
         exclude=job.exclude,
+        meaning=job.meaning,
     )
     source.confirm()
     plan = make_plan(
-        source.arrays,
+        [as_counted(info, job.options, job.policy) for info in source.arrays],
         items=job.options.items,
         region=job.region,
         workers=worker_threads(),

@@ -39,7 +39,7 @@ from fastcounts.engine.streaming import (
     join_runs,
     number_arrays,
 )
-from fastcounts.engine.tallying import Partial, Policy, Tallier
+from fastcounts.engine.tallying import Partial, Policy, Tallier, as_counted
 from fastcounts.engine.threads import run_threads
 from fastcounts.engine.worker import inside_worker
 from fastcounts.errors import (
@@ -498,7 +498,7 @@ def prepare(request: Request, source: Source) -> Plan:
     _check(source, request.policy, request.part)
     source.confirm()
     plan = make_plan(
-        source.arrays,
+        [as_counted(info, request.options, request.policy) for info in source.arrays],
         items=request.options.items,
         region=request.region,
         part=request.part,
@@ -584,6 +584,7 @@ def _job(request: Request, plan: Plan) -> Job:
         options=request.options,
         policy=request.policy,
         keep_items=request.keep_items,
+        meaning=request.meaning,
         digest=plan.digest,
         run=uuid4().hex,
         memory=request.memory,

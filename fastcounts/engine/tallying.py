@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import isnan
 from operator import itemgetter
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fastcounts import kernels
 from fastcounts.classes import (
     Labels,
+    Meaning,
     Options,
     Pixels,
     among,
@@ -38,8 +39,9 @@ from fastcounts.grid import Box, volume
 from fastcounts.items import ItemKey
 from fastcounts.ledger import PLACES
 from fastcounts.messages import argument
-from fastcounts.plan import Block, Hole, Plan
+from fastcounts.plan import ArrayInfo, Block, Hole, Plan
 from fastcounts.sources import Known, Piece, Pile, Rows, Source
+from fastcounts.sources.port import digest
 
 __all__ = ["Partial", "Policy", "Tallier", "fold_rows"]
 
@@ -171,6 +173,22 @@ def fold_rows(partial: Partial, options: Options) -> None:
     partial.labels = labels[starts]
     partial.pixels = np.add.reduceat(pixels, starts) if starts.size else pixels
     partial.offsets = _offsets(rows[starts], partial.numbers.size)
+
+
+def as_counted(info: ArrayInfo, options: Options, policy: Policy) -> ArrayInfo:
+    """Return an array with a digest of its own if ``nodata="none"`` counts labels of it.
+
+    Two parts of one array can then not be added if a label is nodata in one part only.
+    """
+    kept = options.unclaimed(info.meaning.nodata).tolist()
+    if not kept or not _keeps_nodata(info.meaning, policy):
+        return info
+    return replace(info, digest=digest(info.digest, "nodata", "none", *kept))
+
+
+def _keeps_nodata(meaning: Meaning, policy: Policy) -> bool:
+    """Return whether labels that metadata declares nodata are counted as labels."""
+    return policy.nodata == "none" and not meaning.is_masked
 
 
 class Tallier:
@@ -455,7 +473,7 @@ class Tallier:
         """Return the labels of an array that are nodata, unless the user says what they are."""
         if (void := self._voids.get(array)) is None:
             meaning = self._plan.arrays[array].meaning
-            is_kept = self._policy.nodata == "none" and not meaning.is_masked
+            is_kept = _keeps_nodata(meaning, self._policy)
             void = self._options.unclaimed(() if is_kept else meaning.nodata)
             self._voids[array] = void
         return void
