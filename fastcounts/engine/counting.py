@@ -324,8 +324,8 @@ def _refuse_memory(request: Request) -> None:
     """Refuse a budget for blocks that Dask makes and holds."""
     if request.memory is not None:
         raise OptionError(
-            "memory: the blocks of a Dask array are made and held by Dask; rechunk the array to "
-            "smaller blocks, and limit the workers with memory_limit= of distributed"
+            f"{argument('memory')}: the blocks of a Dask array are made and held by Dask; rechunk "
+            "the array to smaller blocks, and limit the workers of distributed (memory_limit)"
         )
 
 
