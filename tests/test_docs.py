@@ -96,7 +96,7 @@ def run(words: list[str], folder: Path) -> str:
         encoding="utf-8",
     )
     assert done.returncode == 0, f"{words}\n{done.stderr}"
-    notes = [line for line in done.stderr.splitlines() if "left out by include" not in line]
+    notes = [line for line in done.stderr.splitlines() if "left out by --include" not in line]
     assert notes == [], words  # a recipe that selects files says how many it leaves out
     return done.stdout
 

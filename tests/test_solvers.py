@@ -269,8 +269,8 @@ def test_bad_options_teach(name, options, message):
 
 
 def test_plain_numbers_are_no_counts():
-    with pytest.raises(errors.OptionError, match=r"a dict is no Counts.*from_pixels"):
-        solve({0: 3, 1: 1}, "inverse")
+    with pytest.raises(errors.OptionError, match=r"a list is no Counts.*from_pixels"):
+        solve([3, 1], "inverse")
 
 
 def test_the_register_says_all_of_every_scheme():
