@@ -117,6 +117,10 @@ def draw_meaning(rng: Rng, array: Array) -> dict[str, Any]:
         options["classes"] = {label: names[int(rng.integers(3))] for label in some}
     elif rng.random() < 0.2:
         options["classes"] = int(rng.integers(1, 40))
+    classes = options.get("classes", [])
+    members = set(range(classes) if isinstance(classes, int) else classes)
+    if members and members <= set(options.get("ignore", ())):
+        del options["ignore"]  # no class would be left, which is refused
     if rng.random() < 0.5 and array.ndim:
         axis = int(rng.integers(array.ndim))
         if array.shape[axis] <= 400:  # the oracle takes 0.1 ms for each item
