@@ -19,7 +19,7 @@ import click
 from click.shell_completion import CompletionItem, shell_complete
 
 from fastcounts.errors import FastcountsError
-from fastcounts.limits import address_space_limit
+from fastcounts.limits import address_space_limit, require_address_space
 from fastcounts.version import __version__
 
 __all__ = ["COMMANDS", "main"]
@@ -59,6 +59,7 @@ class _LateGroup(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
+        require_address_space(160 << 20, "NumPy and its threads")  # OpenBLAS ends the process
         command: click.Command = getattr(import_module("fastcounts.commands"), cmd_name)
         return command
 

@@ -90,7 +90,7 @@ def test_a_warning_under_strict_names_options_in_the_shell(
 
 def test_no_notice_has_both_spellings() -> None:
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("note", "warning"):
                 texts = [one.value for one in ast.walk(node) if isinstance(one, ast.Constant)]
                 assert not any("--" in text for text in texts if isinstance(text, str)), texts

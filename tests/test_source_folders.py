@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +34,10 @@ def folder_of(*names: str, target: str = "", bystanders: bool = False) -> Case:
     """Masks under these names; they are counted in the order of their names."""
 
     def make(folder: Path) -> tuple[Any, list[np.ndarray]]:
+        try:
+            os.fsencode("".join(names))
+        except UnicodeEncodeError:
+            pytest.skip(f"no file has these names where they are {sys.getfilesystemencoding()}")
         arrays = [mask(6 + n, 9, seed=n) for n in range(len(names))]
         for name, array in zip(names, arrays, strict=True):
             save(folder / name, array)

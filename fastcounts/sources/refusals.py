@@ -38,7 +38,8 @@ _UNPACK = (
     "import shutil, fastcounts as fc; shutil.unpack_archive({path}, {folder}, 'FORMAT'); "
     "fc.count({folder})"
 )
-_UNZIP, _UNTAR = _UNPACK.replace("FORMAT", "zip"), _UNPACK.replace("FORMAT", "tar")
+_UNZIP = _UNPACK.replace("FORMAT'", "zip'")
+_UNTAR = _UNPACK.replace("FORMAT'", "tar', filter='data'")  # no paths that lead out of the folder
 _MATLAB = "import scipy.io, fastcounts as fc; fc.count(scipy.io.loadmat({path})['labels'])"
 _DICOM = "import pydicom, fastcounts as fc; fc.count(pydicom.dcmread({path}).pixel_array)"
 _BLOSC2 = "import blosc2, fastcounts as fc; fc.count(blosc2.open({path})[...])"
