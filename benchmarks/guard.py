@@ -50,24 +50,28 @@ def _photographs() -> NDArray[np.uint8]:
     return np.resize(masks.natural(masks.VOC_RUN, images=12, shape=(360, 480)), SIZE)
 
 
+# A floor is about three quarters of the lowest ratio measured on the machines tried so far.  Ratios
+# differ between machines: on two shared cores of an AMD EPYC (Zen 4) one and the same commit missed
+# the floors of another machine.  The guard is to notice that a fast path is lost, which costs a factor;
+# percents are measured by building both commits and letting them take turns.
 FLOORS = [
-    Floor("uint8, mean run 144", _photographs, "four tables", 6.0),
-    Floor("uint8, mean run 144", _photographs, "read", 0.45),
-    Floor("uint8, mean run 37", _street, "four tables", 5.0),
-    Floor("uint8, mean run 37", _street, "read", 0.27),
-    Floor("uint8, noise of 12", lambda: masks.noise(SIZE, 12), "four tables", 2.2),
-    Floor("uint8, noise of 31", lambda: masks.noise(SIZE, 31), "four tables", 0.9),
-    Floor("uint8, noise of 256", lambda: masks.noise(SIZE, 256), "four tables", 0.8),
+    Floor("uint8, mean run 144", _photographs, "four tables", 4.5),
+    Floor("uint8, mean run 144", _photographs, "read", 0.33),
+    Floor("uint8, mean run 37", _street, "four tables", 4.0),
+    Floor("uint8, mean run 37", _street, "read", 0.22),
+    Floor("uint8, noise of 12", lambda: masks.noise(SIZE, 12), "four tables", 1.7),
+    Floor("uint8, noise of 31", lambda: masks.noise(SIZE, 31), "four tables", 0.75),
+    Floor("uint8, noise of 256", lambda: masks.noise(SIZE, 256), "four tables", 0.65),
     Floor("uint8, period 33", lambda: masks.periodic(SIZE, 33), "four tables", 0.75),
-    Floor("uint8, alternating", lambda: masks.alternating(SIZE, 1024), "four tables", 0.75),
-    Floor("uint8, odd pixels", lambda: masks.odd_pixels(SIZE, 8), "four tables", 0.75),
-    Floor("bool", lambda: _street() > 3, "read", 0.45),
-    Floor("uint16, mean run 37", lambda: _street().astype(np.uint16), "np.bincount", 12.0),
-    Floor("int32, mean run 37", lambda: _street()[::4].astype(np.int32), "np.bincount", 8.0),
+    Floor("uint8, alternating", lambda: masks.alternating(SIZE, 1024), "four tables", 0.6),
+    Floor("uint8, odd pixels", lambda: masks.odd_pixels(SIZE, 8), "four tables", 0.7),
+    Floor("bool", lambda: _street() > 3, "read", 0.4),
+    Floor("uint16, mean run 37", lambda: _street().astype(np.uint16), "np.bincount", 9.0),
+    Floor("int32, mean run 37", lambda: _street()[::4].astype(np.int32), "np.bincount", 4.5),
     Floor(
-        "int32, noise of 31", lambda: masks.noise(SIZE // 4, 31, dtype=np.int32), "np.bincount", 4.0
+        "int32, noise of 31", lambda: masks.noise(SIZE // 4, 31, dtype=np.int32), "np.bincount", 2.8
     ),
-    Floor("int64, mean run 37", lambda: _street()[: SIZE // 8].astype(np.int64), "read", 0.45),
+    Floor("int64, mean run 37", lambda: _street()[: SIZE // 8].astype(np.int64), "read", 0.2),
     Floor("uint64, ids", lambda: masks.segments(SIZE // 8, 10_000), "np.unique", 6.0),
 ]
 
