@@ -52,8 +52,8 @@ def _photographs() -> NDArray[np.uint8]:
 
 # A floor is about three quarters of the lowest ratio measured on the machines tried so far.  Ratios
 # differ between machines: on two shared cores of an AMD EPYC (Zen 4) one and the same commit missed
-# the floors of another machine.  The guard is to notice that a fast path is lost, which costs a factor;
-# percents are measured by building both commits and letting them take turns.
+# the floors of another machine.  The guard is to notice that a fast path is lost, which costs a
+# factor; percents are measured by building both commits and letting them take turns.
 FLOORS = [
     Floor("uint8, mean run 144", _photographs, "four tables", 4.5),
     Floor("uint8, mean run 144", _photographs, "read", 0.33),
