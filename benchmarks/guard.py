@@ -64,14 +64,14 @@ FLOORS = [
     Floor("uint8, noise of 256", lambda: masks.noise(SIZE, 256), "four tables", 0.65),
     Floor("uint8, period 33", lambda: masks.periodic(SIZE, 33), "four tables", 0.75),
     Floor("uint8, alternating", lambda: masks.alternating(SIZE, 1024), "four tables", 0.6),
-    Floor("uint8, odd pixels", lambda: masks.odd_pixels(SIZE, 8), "four tables", 0.7),
-    Floor("bool", lambda: _street() > 3, "read", 0.4),
+    Floor("uint8, odd pixels", lambda: masks.odd_pixels(SIZE, 8), "four tables", 0.75),
+    Floor("bool", lambda: _street() > 3, "read", 0.45),
     Floor("uint16, mean run 37", lambda: _street().astype(np.uint16), "np.bincount", 9.0),
     Floor("int32, mean run 37", lambda: _street()[::4].astype(np.int32), "np.bincount", 4.5),
     Floor(
         "int32, noise of 31", lambda: masks.noise(SIZE // 4, 31, dtype=np.int32), "np.bincount", 2.8
     ),
-    Floor("int64, mean run 37", lambda: _street()[: SIZE // 8].astype(np.int64), "read", 0.2),
+    Floor("int64, mean run 37", lambda: _street()[: SIZE // 8].astype(np.int64), "read", 0.22),
     Floor("uint64, ids", lambda: masks.segments(SIZE // 8, 10_000), "np.unique", 6.0),
 ]
 

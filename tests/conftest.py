@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,21 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real masks at {folder}; name their folder in FASTCOUNTS_DATA")
     return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        from fastcounts import cli
+
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return end.value.code, printed.out, printed.err
+
+    return call
 
 
 @pytest.fixture(autouse=True)

@@ -17,24 +17,10 @@ import pytest
 import zarr
 
 import fastcounts as fc
-from fastcounts import cli
 from fastcounts.errors import OptionError, OutputError
 from fastcounts.files import write_whole
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process: (exit code, standard output, standard error)."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(word) for word in words])
-        printed = capsys.readouterr()
-        return end.value.code, printed.out, printed.err
-
-    return call
 
 
 @pytest.fixture

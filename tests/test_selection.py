@@ -312,4 +312,4 @@ def test_one_archive_is_no_second_kind(tmp_path: Path) -> None:
     np.savez(tmp_path / "a_mask.npz", x=mask(3, 3), y=mask(3, 3))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fc.count(tmp_path, all_arrays=True)
+        assert fc.count(tmp_path, all_arrays=True).ledger.total == 18

@@ -16,7 +16,6 @@ import zarr
 from terminals import run_in_terminal, terminal, text_of
 
 import fastcounts as fc
-from fastcounts import cli
 from fastcounts.columns import Column, print_columns, print_lines, unbroken
 from fastcounts.console import out
 from fastcounts.solvers import schemes
@@ -29,19 +28,6 @@ NAMES = {
     7: "a\tb\x1b[31mc",
 }
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process: (exit code, standard output, standard error)."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(word) for word in words])
-        printed = capsys.readouterr()
-        return end.value.code, printed.out, printed.err
-
-    return call
 
 
 @pytest.fixture

@@ -780,7 +780,7 @@ def _segment(page: Any, number: int, where: str) -> NDArray[Any]:
     data = handle.read(int(page.databytecounts[number]))
     try:
         decoded, _, _ = keyframe.decode(data, number)
-    except Exception as error:
+    except Exception as error:  # codecs have errors of many kinds
         decoded = _decode_padded(keyframe, data, number)
         if decoded is None:
             if isinstance(error, MemoryError):
